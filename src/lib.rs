@@ -1,0 +1,12 @@
+//! hookwarden stands in front of an app and takes webhooks from identity vendors: it verifies, limits, deduplicates,
+//! normalises and forwards them, signed in one standard way. `stack` shows the path; ARCHITECTURE.md the rooms.
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod identity;
+pub mod json;
+pub mod rejection;
+pub mod scheme;
+pub mod secret;
+pub mod units;

@@ -1,0 +1,44 @@
+//! Secret bytes: wiped when dropped, never shown, never serialised.
+
+use std::{fmt, sync::Arc};
+
+use zeroize::Zeroizing;
+
+/// Shortest secret, in bytes, that is taken without `allow_weak = true`.
+pub const SECRET_BYTES_MIN: usize = 16;
+
+/// One configured secret. Its id names it in metrics, logs and `vendor.verification.key_id`; its bytes appear nowhere.
+#[derive(Clone)]
+pub struct Secret {
+    id: Option<Arc<str>>,
+    bytes: Arc<Zeroizing<Vec<u8>>>,
+}
+
+impl Secret {
+    /// A secret with the id the operator gave it, if any.
+    #[must_use]
+    pub fn new(id: Option<&str>, bytes: Vec<u8>) -> Self {
+        Self {
+            id: id.map(Arc::from),
+            bytes: Arc::new(Zeroizing::new(bytes)),
+        }
+    }
+
+    /// The id the operator gave it: set only under `secrets = [{ id = "…" }]`.
+    #[must_use]
+    pub fn id(&self) -> Option<&Arc<str>> {
+        self.id.as_ref()
+    }
+
+    /// The bytes. Only `scheme` and `upstream` have a use for them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.id.as_deref().unwrap_or("-"))
+    }
+}
