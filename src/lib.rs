@@ -4,9 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
-pub mod identity;
 pub mod json;
-pub mod rejection;
-pub mod scheme;
 pub mod secret;
 pub mod units;

@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 /// A length of time: a number and `ms`, `s`, `m`, `h` or `d`; several may follow each other (`"1m30s"`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+#[schemars(with = "String", extend("pattern" = r"^([0-9]+(ms|s|m|h|d))+$"))]
 pub struct Span(pub Duration);
 
 /// A number of bytes: a whole number and `B`, `KiB`, `MiB` or `GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", regex(pattern = r"^[0-9]+(B|KiB|MiB|GiB)$"))]
+#[schemars(with = "String", extend("pattern" = r"^[0-9]+(B|KiB|MiB|GiB)$"))]
 pub struct Size(pub u64);
 
 /// How often something may happen: `"100/s"`, `"600/m burst 200"`, `"unlimited"`. Without `burst`, the count is the
 /// burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", regex(pattern = r"^(unlimited|[0-9]+/(s|m|h)( burst [0-9]+)?)$"))]
+#[schemars(with = "String", extend("pattern" = r"^(unlimited|[0-9]+/(s|m|h)( burst [0-9]+)?)$"))]
 pub enum Rate {
     Unlimited,
     Limited { count: NonZeroU32, per: Period, burst: NonZeroU32 },

@@ -1,0 +1,196 @@
+//! Strict JSON, read once and never rebuilt. The whole text is validated (RFC 8259: UTF-8, one document, nothing after
+//! it) and leaves a flat list of nodes that point into it, so that numbers and strings pass on exactly as they came.
+//!
+//! `serde_json` would do neither: typed or skipped members let invalid UTF-8 through, a `Value` loses number text and
+//! takes the last of duplicate keys. Duplicate keys are legal here; whoever reads a path refuses them ([`Duplicate`]).
+
+mod parse;
+pub mod write;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+pub use self::parse::{DEPTH_MAX, Malformed};
+
+/// One JSON text with its structure. Cheap to move; the text is shared, not copied.
+#[derive(Clone)]
+pub struct Document {
+    text: Bytes,
+    nodes: Vec<Node>,
+}
+
+/// A value's place in its [`Document`].
+pub type Index = u32;
+
+/// A member name or a value: 16 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    kind: Kind,
+    /// Bytes of the text, quotes and brackets included.
+    start: u32,
+    end: u32,
+    /// The node behind this one and everything in it.
+    next: Index,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Null,
+    Bool,
+    Number,
+    /// Without escapes: the text between the quotes is the string.
+    Plain,
+    /// With escapes.
+    Escaped,
+    Array,
+    Object,
+}
+
+/// A path that is read names a member twice in one object: parsers disagree on which one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a member that is read stands twice in one object")]
+pub struct Duplicate;
+
+impl Document {
+    /// The value everything is in.
+    pub const ROOT: Index = 0;
+
+    /// Reads exactly one JSON text.
+    ///
+    /// # Errors
+    ///
+    /// Where and why the text is not one; never what it says.
+    pub fn parse(text: Bytes) -> Result<Self, Malformed> {
+        let nodes = parse::parse(&text)?;
+        Ok(Self { text, nodes })
+    }
+
+    /// The bytes as they came.
+    #[must_use]
+    pub fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    #[must_use]
+    pub fn kind(&self, at: Index) -> Kind {
+        self.node(at).kind
+    }
+
+    /// The value's own text, quotes and brackets included.
+    #[must_use]
+    pub fn raw(&self, at: Index) -> &str {
+        let node = self.node(at);
+        // Unwrap safety: parse() has checked the whole text, and nodes begin and end at ASCII characters.
+        std::str::from_utf8(&self.text[node.start as usize..node.end as usize]).expect("validated")
+    }
+
+    /// A string's content, escapes resolved. None for other kinds, and for escapes that name half a surrogate pair:
+    /// those are legal JSON but no Unicode string.
+    #[must_use]
+    pub fn string(&self, at: Index) -> Option<Cow<'_, str>> {
+        let raw = self.raw(at);
+        match self.kind(at) {
+            Kind::Plain => Some(Cow::Borrowed(raw.get(1..raw.len() - 1)?)),
+            Kind::Escaped => serde_json::from_str(raw).ok().map(Cow::Owned),
+            Kind::Null | Kind::Bool | Kind::Number | Kind::Array | Kind::Object => None,
+        }
+    }
+
+    /// A string's content, or a number as it is spelt.
+    #[must_use]
+    pub fn scalar(&self, at: Index) -> Option<Cow<'_, str>> {
+        match self.kind(at) {
+            Kind::Number => Some(Cow::Borrowed(self.raw(at))),
+            _ => self.string(at),
+        }
+    }
+
+    /// `null` and `""`: there, but saying nothing.
+    #[must_use]
+    pub fn says_nothing(&self, at: Index) -> bool {
+        let node = self.node(at);
+        node.kind == Kind::Null || (node.kind == Kind::Plain && node.end - node.start == 2)
+    }
+
+    /// The members of an object: name and value. Nothing for other kinds.
+    pub fn members(&self, at: Index) -> impl Iterator<Item = (Index, Index)> + '_ {
+        self.inside(at, Kind::Object).map(|name| (name, self.node(name).next))
+    }
+
+    /// The elements of an array. Nothing for other kinds.
+    pub fn elements(&self, at: Index) -> impl Iterator<Item = Index> + '_ {
+        self.inside(at, Kind::Array)
+    }
+
+    /// The member of that name. None if it is not there or not once.
+    #[must_use]
+    pub fn member(&self, at: Index, name: &str) -> Option<Index> {
+        let mut found = self.members(at).filter(|(key, _)| self.is_named(*key, name));
+        let (_, value) = found.next()?;
+        found.next().is_none().then_some(value)
+    }
+
+    /// The value at a JSON Pointer (RFC 6901) without `~` escapes.
+    #[must_use]
+    pub fn pointer(&self, pointer: &str) -> Option<Index> {
+        pointer.split('/').skip(1).try_fold(Self::ROOT, |at, step| match self.kind(at) {
+            Kind::Array => self.elements(at).nth(step.parse().ok()?),
+            _ => self.member(at, step),
+        })
+    }
+
+    /// Whether a member's name, escapes resolved, is `name`.
+    #[must_use]
+    pub fn is_named(&self, key: Index, name: &str) -> bool {
+        let node = self.node(key);
+        if node.kind == Kind::Plain {
+            let (start, end) = (node.start as usize + 1, node.end as usize - 1);
+            return &self.text[start..end] == name.as_bytes();
+        }
+        self.string(key).is_some_and(|key| key == name)
+    }
+
+    /// How many nodes there are; indexes are below it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Never: a document has a root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The node behind this one and everything in it.
+    #[must_use]
+    pub fn end_of(&self, at: Index) -> Index {
+        self.node(at).next
+    }
+
+    /// Direct children; in an object the names alone.
+    fn inside(&self, at: Index, kind: Kind) -> impl Iterator<Item = Index> + '_ {
+        let node = self.node(at);
+        let end = if node.kind == kind { node.next } else { at + 1 };
+        let mut next = at + 1;
+        std::iter::from_fn(move || {
+            let here = next;
+            (here < end).then(|| {
+                let value = if kind == Kind::Object { self.node(here).next } else { here };
+                next = self.node(value).next;
+                here
+            })
+        })
+    }
+
+    fn node(&self, at: Index) -> Node {
+        self.nodes[at as usize]
+    }
+}
+
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Document({} bytes)", self.text.len())
+    }
+}
