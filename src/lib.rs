@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod identity;
 pub mod json;
 pub mod secret;
 pub mod units;

@@ -1,0 +1,109 @@
+//! Which members of a payload are secrets. Identity event §5.4.
+
+/// What stands in for a secret.
+pub const REDACTED: &str = "[redacted]";
+
+/// Longest key, in bytes, that is looked at closely; a longer one is judged by its end.
+const KEY_BYTES_MAX: usize = 64;
+
+const ENDINGS: &[&str] = &[
+    "password", "passwd", "secret", "token", "apikey", "privatekey", "accesskey", "securityanswer", "otp",
+    "recoverycode", "recoverycodes", "backupcode", "backupcodes",
+];
+
+const WORDS: &[&str] = &["pin", "authorization", "cookie", "salt", "credential", "credentials"];
+
+/// Pointers that are secret, and pointers that are not although their name says so.
+#[derive(Clone, Debug, Default)]
+pub struct Redactions {
+    secret: Vec<Pattern>,
+    exposed: Vec<Pattern>,
+}
+
+/// A pointer in which `*` is any one step and a leading `**` any number of steps.
+#[derive(Clone, Debug)]
+struct Pattern {
+    anywhere: bool,
+    steps: Vec<Box<str>>,
+}
+
+impl Redactions {
+    /// The vendor's and the operator's pointers; `exposed` wins over everything.
+    pub fn new<'a>(secret: impl Iterator<Item = &'a str>, exposed: impl Iterator<Item = &'a str>) -> Self {
+        Self { secret: secret.map(Pattern::new).collect(), exposed: exposed.map(Pattern::new).collect() }
+    }
+
+    /// Whether the string, object or array at this path is a secret.
+    #[must_use]
+    pub fn hides<S: AsRef<str>>(&self, path: &[S]) -> bool {
+        let Some(key) = path.last() else { return false };
+        let secret =
+            is_secret_key(key.as_ref()) || self.secret.iter().any(|pattern| pattern.matches(path));
+        secret && !self.exposed.iter().any(|pattern| pattern.matches(path))
+    }
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        let anywhere = text.starts_with("**/");
+        let steps = text.split('/').skip(1);
+        Self { anywhere, steps: steps.map(|step| step.replace("~1", "/").replace("~0", "~").into()).collect() }
+    }
+
+    fn matches<S: AsRef<str>>(&self, path: &[S]) -> bool {
+        let fits = path.len() == self.steps.len() || (self.anywhere && path.len() > self.steps.len());
+        fits && path
+            .iter()
+            .rev()
+            .zip(self.steps.iter().rev())
+            .all(|(step, wanted)| &**wanted == "*" || step.as_ref() == &**wanted)
+    }
+}
+
+/// Whether a member of that name is taken for a secret whatever the vendor: its name, in lower case and without `_`,
+/// `-` and spaces, ends with one of `ENDINGS` or is one of `WORDS`.
+#[must_use]
+pub fn is_secret_key(key: &str) -> bool {
+    let mut folded = [0; KEY_BYTES_MAX];
+    let mut start = KEY_BYTES_MAX;
+    for byte in key.bytes().rev().filter(|byte| !matches!(byte, b'_' | b'-' | b' ')) {
+        if start == 0 {
+            break;
+        }
+        start -= 1;
+        folded[start] = byte.to_ascii_lowercase();
+    }
+    let folded = &folded[start..];
+    ENDINGS.iter().any(|ending| folded.ends_with(ending.as_bytes()))
+        || WORDS.iter().any(|word| folded == word.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_names_are_known() {
+        for key in ["Password", "accessToken", "access_token", "X-API-KEY", "pin", "PIN", "OTP", "backup codes"] {
+            assert!(is_secret_key(key), "{key}");
+        }
+        for key in ["", "IsSecurePasswordx", "LastPasswordChangeDate", "pinned", "saltine", "tokens", "spin"] {
+            assert!(!is_secret_key(key), "{key}");
+        }
+        assert!(is_secret_key(&format!("{}token", "x".repeat(1000))));
+        assert!(!is_secret_key(&format!("{}pin", "x".repeat(1000))));
+    }
+
+    #[test]
+    fn pointers_add_and_take_away() {
+        let vendor = ["**/ProviderAccessCredential/*", "/data/hint"];
+        let redactions = Redactions::new(vendor.into_iter(), ["/data/accessToken"].into_iter());
+        assert!(redactions.hides(&["Data", "Identities", "0", "ProviderAccessCredential", "Id"]));
+        assert!(redactions.hides(&["ProviderAccessCredential", "Id"]));
+        assert!(redactions.hides(&["data", "hint"]));
+        assert!(!redactions.hides(&["x", "data", "hint"]));
+        assert!(!redactions.hides(&["data", "accessToken"]));
+        assert!(redactions.hides(&["accessToken"]));
+        assert!(!redactions.hides::<&str>(&[]));
+    }
+}

@@ -1,0 +1,216 @@
+//! Times: read in every form vendors use, written in one. Identity event §5.2.
+
+use jiff::{SignedDuration, Timestamp, civil, tz::Offset};
+
+use crate::json::{Document, Index, Kind};
+
+/// A vendor's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub at: Timestamp,
+    /// Nothing was lost: the text can be told from the time. Otherwise the original stays in `unmapped`.
+    pub exact: bool,
+}
+
+/// Reads a time, or tells that it is none: before 1970 and after 9999 count as none.
+#[must_use]
+pub fn read(document: &Document, at: Index) -> Option<Reading> {
+    let text = document.scalar(at)?;
+    if document.kind(at) == Kind::Number { epoch(&text) } else { from_text(&text) }
+}
+
+/// Reads a time from a string.
+#[must_use]
+pub fn from_text(text: &str) -> Option<Reading> {
+    let reading = date_time(text)
+        .or_else(|| epoch(text))
+        .or_else(|| dot_net(text))
+        .or_else(|| rfc2822(text))?;
+    let year = Offset::UTC.to_datetime(reading.at).year();
+    (year >= 1970).then_some(reading)
+}
+
+/// Writes `YYYY-MM-DDTHH:MM:SS[.fff[fff[fff]]]Z` with the fewest digits that keep the value.
+pub fn write(out: &mut Vec<u8>, at: Timestamp) {
+    let nanos = at.subsec_nanosecond();
+    let digits = match nanos {
+        0 => 0,
+        _ if nanos % 1_000_000 == 0 => 3,
+        _ if nanos % 1_000 == 0 => 6,
+        _ => 9,
+    };
+    write_digits(out, at, digits);
+}
+
+/// Writes a time of ours: always three digits of a second.
+pub fn write_millis(out: &mut Vec<u8>, at: Timestamp) {
+    write_digits(out, at, 3);
+}
+
+fn write_digits(out: &mut Vec<u8>, at: Timestamp, digits: usize) {
+    let at = Offset::UTC.to_datetime(at);
+    let mut number = |value: u32, width: usize, after: &str| {
+        let start = out.len();
+        out.resize(start + width, b'0');
+        let mut rest = value;
+        for place in out[start..].iter_mut().rev() {
+            *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+        }
+        out.extend_from_slice(after.as_bytes());
+    };
+    number(u32::from(at.year().unsigned_abs()), 4, "-");
+    number(u32::from(at.month().unsigned_abs()), 2, "-");
+    number(u32::from(at.day().unsigned_abs()), 2, "T");
+    number(u32::from(at.hour().unsigned_abs()), 2, ":");
+    number(u32::from(at.minute().unsigned_abs()), 2, ":");
+    number(u32::from(at.second().unsigned_abs()), 2, "");
+    let nanos = at.subsec_nanosecond().unsigned_abs();
+    match digits {
+        0 => {}
+        3 => fraction(out, nanos / 1_000_000, 3),
+        6 => fraction(out, nanos / 1_000, 6),
+        _ => fraction(out, nanos, 9),
+    }
+    out.push(b'Z');
+}
+
+fn fraction(out: &mut Vec<u8>, value: u32, width: usize) {
+    out.extend_from_slice(format!(".{value:0width$}").as_bytes());
+}
+
+/// RFC 3339, and its like without an offset (taken for UTC) or with a space for the `T`.
+fn date_time(text: &str) -> Option<Reading> {
+    let bytes = text.as_bytes();
+    let separators = [(4, b"-" as &[u8]), (7, b"-"), (10, b"Tt "), (13, b":"), (16, b":")];
+    if bytes.len() < 19 || !separators.iter().all(|(at, allowed)| allowed.contains(&bytes[*at])) {
+        return None;
+    }
+    let year = i16::try_from(digits(&bytes[0..4])?).ok()?;
+    let part = |from: usize| i8::try_from(digits(&bytes[from..from + 2])?).ok();
+    let (month, day, hour, minute, second) = (part(5)?, part(8)?, part(11)?, part(14)?, part(17)?);
+    let (nanos, beyond, rest) = subsecond(&bytes[19..])?;
+    // A leap second is squeezed into the second before it.
+    let leap = second == 60;
+    let (second, nanos) = if leap { (59, 999_999_999) } else { (second, nanos) };
+    let civil = civil::DateTime::new(year, month, day, hour, minute, second, nanos).ok()?;
+    let (offset_minutes, zulu) = match rest {
+        b"Z" | b"z" => (0, true),
+        b"" => (0, false),
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            let (hours, minutes) = (digits(&[*h1, *h2])?, digits(&[*m1, *m2])?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let minutes = i64::from(hours * 60 + minutes);
+            (if *sign == b'-' { -minutes } else { minutes }, false)
+        }
+        _ => return None,
+    };
+    let utc = Offset::UTC.to_timestamp(civil).ok()?;
+    let at = utc.checked_sub(SignedDuration::from_mins(offset_minutes)).ok()?;
+    Some(Reading { at, exact: zulu && !beyond && !leap })
+}
+
+/// A fraction of a second, if there is one: nanoseconds, whether digits were cut off, and what follows.
+fn subsecond(bytes: &[u8]) -> Option<(i32, bool, &[u8])> {
+    let Some((b'.', rest)) = bytes.split_first() else { return Some((0, false, bytes)) };
+    let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (fraction, rest) = rest.split_at(length);
+    let (kept, cut) = fraction.split_at(length.min(9));
+    let scale = 10_u32.checked_pow(u32::try_from(9 - kept.len()).ok()?)?;
+    let nanos = i32::try_from(digits(kept)? * scale).ok()?;
+    (length > 0).then_some((nanos, cut.iter().any(|byte| *byte != b'0'), rest))
+}
+
+fn digits(bytes: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Whole seconds, milli-, micro- or nanoseconds since 1970, told apart by their number of digits.
+fn epoch(text: &str) -> Option<Reading> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let value: i64 = text.parse().ok()?;
+    let at = match text.len() {
+        9 | 10 => Timestamp::from_second(value),
+        13 => Timestamp::from_millisecond(value),
+        16 => Timestamp::from_microsecond(value),
+        19 => Timestamp::from_nanosecond(i128::from(value)),
+        _ => return None,
+    };
+    Some(Reading { at: at.ok()?, exact: true })
+}
+
+/// .NET's `/Date(1700000000000+0100)/`: milliseconds; the offset only says how it was shown.
+fn dot_net(text: &str) -> Option<Reading> {
+    let inside = text.strip_prefix("/Date(")?.strip_suffix(")/")?;
+    let length = inside.bytes().take_while(u8::is_ascii_digit).count();
+    let (millis, offset) = inside.split_at_checked(length)?;
+    let well_formed = matches!(offset.as_bytes(), [] | [b'+' | b'-', _, _, _, _])
+        && offset.bytes().skip(1).all(|byte| byte.is_ascii_digit());
+    let at = Timestamp::from_millisecond(millis.parse().ok()?).ok()?;
+    well_formed.then_some(Reading { at, exact: offset.is_empty() })
+}
+
+/// Mail and HTTP dates.
+fn rfc2822(text: &str) -> Option<Reading> {
+    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(Reading { at, exact: text.ends_with("GMT") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<(String, bool)> {
+        from_text(text).map(|reading| {
+            let mut out = Vec::new();
+            write(&mut out, reading.at);
+            (String::from_utf8(out).unwrap(), reading.exact)
+        })
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let forms = [
+            ("2024-01-15T10:35:00Z", "2024-01-15T10:35:00Z", true),
+            ("2024-01-15t10:35:00.5z", "2024-01-15T10:35:00.500Z", true),
+            ("2025-03-04T08:15:30.9658619Z", "2025-03-04T08:15:30.965861900Z", true),
+            ("2025-03-04T08:15:30.965861Z", "2025-03-04T08:15:30.965861Z", true),
+            ("2025-03-04T08:15:30.1234567891Z", "2025-03-04T08:15:30.123456789Z", false),
+            ("2024-01-15T10:35:00+02:00", "2024-01-15T08:35:00Z", false),
+            ("2024-01-15T23:35:00-05:30", "2024-01-16T05:05:00Z", false),
+            ("2024-01-15T10:35:00", "2024-01-15T10:35:00Z", false),
+            ("2024-01-15 10:35:00.250", "2024-01-15T10:35:00.250Z", false),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.999999999Z", false),
+            ("1615819845", "2021-03-15T14:50:45Z", true),
+            ("999999999", "2001-09-09T01:46:39Z", true),
+            ("1615819845123", "2021-03-15T14:50:45.123Z", true),
+            ("1615819845123456", "2021-03-15T14:50:45.123456Z", true),
+            ("1615819845123456789", "2021-03-15T14:50:45.123456789Z", true),
+            ("/Date(1615819845123)/", "2021-03-15T14:50:45.123Z", true),
+            ("/Date(1615819845123+0100)/", "2021-03-15T14:50:45.123Z", false),
+            ("Mon, 15 Mar 2021 14:50:45 GMT", "2021-03-15T14:50:45Z", true),
+            ("Mon, 15 Mar 2021 15:50:45 +0100", "2021-03-15T14:50:45Z", false),
+            ("9999-12-30T00:00:00Z", "9999-12-30T00:00:00Z", true),
+        ];
+        for (text, expected, exact) in forms {
+            assert_eq!(read(text), Some((expected.to_owned(), exact)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_left_alone() {
+        let odd = [
+            "", "yesterday", "1969-12-31T23:59:59Z", "10000-01-01T00:00:00Z", "2024-02-30T00:00:00Z", "12345",
+            "2024-01-15", "2024-01-15T25:00:00Z", "2024-01-15T10:35:00.Z", "2024-01-15T10:35:00+25:00",
+            "2024-01-15T10:35:61Z", "-1615819845", "/Date(x)/", "/Date(1615819845123+01)/", "2024-01-15T10:35:00Zx",
+        ];
+        for text in odd {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}
