@@ -140,6 +140,29 @@ impl Document {
         })
     }
 
+    /// The steps of the pointer to a value.
+    #[must_use]
+    pub fn path_to(&self, target: Index) -> Vec<Cow<'_, str>> {
+        let mut path = Vec::new();
+        let mut at = Self::ROOT;
+        while at != target {
+            let inside = |value: &Index| (*value..self.end_of(*value)).contains(&target);
+            let step = match self.kind(at) {
+                Kind::Object => self.members(at).find(|(_, value)| inside(value)).map(|(name, value)| {
+                    (self.string(name).unwrap_or_else(|| Cow::Borrowed(self.raw(name))), value)
+                }),
+                _ => {
+                    let mut elements = self.elements(at).enumerate();
+                    elements.find(|(_, value)| inside(value)).map(|(nth, value)| (Cow::Owned(nth.to_string()), value))
+                }
+            };
+            let Some((name, value)) = step else { break };
+            path.push(name);
+            at = value;
+        }
+        path
+    }
+
     /// Whether a member's name, escapes resolved, is `name`.
     #[must_use]
     pub fn is_named(&self, key: Index, name: &str) -> bool {

@@ -1,0 +1,371 @@
+//! A vendor file becomes a [`Plan`]: pointers become slots, names become members, and what can't work is told with its
+//! place in the file.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    format::{EventRule, Expr, Fields, Pick, Source, VendorFile},
+    paths::{Paths, Slot},
+    text::{IdPart, Template},
+};
+use crate::{
+    identity::{
+        EventType, Severity,
+        data::{Field, MEMBERS, Member, Shape},
+        redact::Redactions,
+    },
+    vendor::convert::{self, Value},
+};
+
+/// How a source wants its vendor's mapping changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The event's name, whatever the body says.
+    pub event: Option<String>,
+    pub expose_secrets: Vec<String>,
+    pub extra_redactions: Vec<String>,
+    pub severities: BTreeMap<EventType, Severity>,
+    pub include_raw: bool,
+}
+
+/// What is wrong with a vendor file, and where in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub path: Vec<String>,
+    pub text: String,
+}
+
+/// A vendor's mapping, ready to run. Holds no secrets.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub vendor: Box<str>,
+    pub(super) options: Options,
+    pub(super) paths: Paths,
+    pub(super) items: Option<Slot>,
+    pub(super) ignore_name_case: bool,
+    pub(super) names: Vec<(Vec<Slot>, Template, Vec<Slot>)>,
+    pub(super) expect: Vec<(Slot, Box<str>)>,
+    pub(super) events: Vec<EventPlan>,
+    pub(super) id: Vec<IdPart>,
+    pub(super) window: Option<WindowPlan>,
+    pub(super) redactions: Redactions,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct EventPlan {
+    pub names: Vec<String>,
+    pub event_type: EventType,
+    pub fields: FieldPlan,
+    pub subject: Option<Template>,
+    pub correlation: Vec<Slot>,
+    pub required: Vec<Slot>,
+    pub id: Vec<IdPart>,
+    pub window: bool,
+    pub partial: bool,
+}
+
+/// What fills the members of `data`, or of an element of one of its lists.
+#[derive(Clone, Debug)]
+pub(super) struct FieldPlan {
+    pub members: &'static [Member],
+    /// In the order of the members; of several for one member, the first that gives a value counts.
+    pub assignments: Vec<Assignment>,
+    pub literals: Vec<(Field, Value)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Assignment {
+    pub field: Field,
+    pub slots: Vec<Slot>,
+    pub rules: Option<Box<Rules>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    pub words: Option<BTreeMap<String, String>>,
+    pub has: Option<String>,
+    pub lacks: Option<String>,
+    pub split: Option<(String, usize)>,
+    pub pick: Option<Pick>,
+    pub take: Option<String>,
+    pub each: Option<FieldPlan>,
+    pub same_as: Option<Slot>,
+    pub keep: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct WindowPlan {
+    pub width: Duration,
+    pub group: Vec<Slot>,
+}
+
+const SUBJECT: &str = "attributes.subject";
+const CORRELATION: &str = "attributes.correlationid";
+
+impl Plan {
+    /// Compiles a file; `vendor` is the name it goes by.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, at once.
+    pub fn compile(vendor: &str, file: &VendorFile, options: Options) -> Result<Self, Vec<Fault>> {
+        let exposed = options.expose_secrets.iter().map(String::as_str);
+        let secret = file.redact.iter().chain(&options.extra_redactions).map(String::as_str);
+        let redactions = Redactions::new(secret, exposed);
+        let mut compiler =
+            Compiler { file, redactions: &redactions, paths: Paths::default(), faults: Vec::new() };
+        let items = file.items.as_deref().map(|pointer| compiler.slot(&["items"], pointer));
+        let names = compiler.names();
+        let expect = file
+            .expect
+            .iter()
+            .map(|(pointer, text)| (compiler.slot(&["expect", pointer], pointer), text.as_str().into()))
+            .collect();
+        let events = (0..file.event.len()).map(|at| compiler.event(at)).collect();
+        let id = file.id.iter().map(|part| IdPart::compile(part, &mut compiler.paths)).collect();
+        let window = file.window.as_ref().map(|window| WindowPlan {
+            width: window.width.0,
+            group: compiler.slots(&["window", "group"], &window.group),
+        });
+        if window.is_none() && file.event.iter().any(|event| event.window) {
+            compiler.fault(&["window"], "an event asks for the window, and there is none");
+        }
+        let (paths, faults) = (compiler.paths, compiler.faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self {
+            vendor: vendor.into(),
+            options,
+            paths,
+            items,
+            ignore_name_case: file.ignore_name_case,
+            names,
+            expect,
+            events,
+            id,
+            window,
+            redactions,
+        })
+    }
+
+    /// Whether a delivery can hold several events.
+    #[must_use]
+    pub fn splits(&self) -> bool {
+        self.items.is_some()
+    }
+}
+
+struct Compiler<'a> {
+    file: &'a VendorFile,
+    redactions: &'a Redactions,
+    paths: Paths,
+    faults: Vec<Fault>,
+}
+
+impl Compiler<'_> {
+    fn fault(&mut self, path: &[&str], text: impl Into<String>) {
+        let path = path.iter().map(|step| (*step).to_owned()).collect();
+        self.faults.push(Fault { path, text: text.into() });
+    }
+
+    fn slot(&mut self, path: &[&str], pointer: &str) -> Slot {
+        if !pointer.starts_with('/') {
+            self.fault(path, "a JSON Pointer begins with `/`");
+        }
+        self.paths.add(pointer)
+    }
+
+    fn slots(&mut self, path: &[&str], pointers: &[String]) -> Vec<Slot> {
+        pointers.iter().map(|pointer| self.slot(path, pointer)).collect()
+    }
+
+    fn template(&mut self, path: &[&str], text: &str) -> Option<Template> {
+        Template::compile(text, &mut self.paths).map_err(|what| self.fault(path, what)).ok()
+    }
+
+    fn names(&mut self) -> Vec<(Vec<Slot>, Template, Vec<Slot>)> {
+        let mut names = Vec::new();
+        for (at, rule) in self.file.name.iter().enumerate() {
+            let at = at.to_string();
+            let when = self.slots(&["name", &at, "when"], &rule.when);
+            if let Some(template) = self.template(&["name", &at, "name"], &rule.name) {
+                let read = template.slots().collect();
+                names.push((when, template, read));
+            }
+        }
+        names
+    }
+
+    fn event(&mut self, at: usize) -> EventPlan {
+        let rule = &self.file.event[at];
+        let number = at.to_string();
+        let place = ["event", number.as_str()];
+        let mut subject = None;
+        let mut correlation = Vec::new();
+        let mut fields = FieldPlan { members: MEMBERS, assignments: Vec::new(), literals: Vec::new() };
+        for (group, base, path) in self.groups(rule, &place) {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            for (target, source) in group {
+                let path = [path.as_slice(), &[target.as_str()]].concat();
+                match (target.as_str(), source) {
+                    (SUBJECT, Source::Literal(text)) => {
+                        subject = subject.or_else(|| self.template(&path, text));
+                    }
+                    (CORRELATION, Source::Pointers(pointers)) => {
+                        let pointers = pointers.iter().map(|pointer| format!("{base}{pointer}"));
+                        correlation.extend(pointers.map(|pointer| self.paths.add(&pointer)));
+                    }
+                    (SUBJECT | CORRELATION, _) => {
+                        self.fault(&path, "the subject is a text with pointers in braces, the correlation id a pointer");
+                    }
+                    _ => self.field(&mut fields, &base, target, source, &path),
+                }
+            }
+        }
+        for kind in ["actor.kind", "subject.kind"] {
+            self.literal(&mut fields, kind, "user", &place);
+        }
+        fields.assignments.sort_by_key(|assignment| assignment.field);
+        EventPlan {
+            names: rule.names.clone(),
+            event_type: rule.event_type,
+            fields,
+            subject,
+            correlation,
+            required: self.slots(&[place[0], place[1], "required"], &rule.required),
+            id: rule.id.iter().map(|part| IdPart::compile(part, &mut self.paths)).collect(),
+            window: rule.window,
+            partial: rule.partial,
+        }
+    }
+
+    /// The groups of fields an event uses, its own first: fields, base pointer, place in the file.
+    fn groups<'f>(&mut self, rule: &'f EventRule, place: &[&str; 2]) -> Vec<(&'f Fields, String, Vec<String>)>
+    where
+        Self: 'f,
+    {
+        let own = [place[0], place[1], "set"].map(str::to_owned).to_vec();
+        let mut groups = vec![(&rule.set, String::new(), own)];
+        for name in &rule.maps {
+            let (group, base) = name.split_once('@').unwrap_or((name, ""));
+            match self.file_map(group) {
+                Some(fields) => groups.push((fields, base.to_owned(), vec!["map".into(), group.into()])),
+                None => self.fault(&[place[0], place[1], "maps"], format!("there is no [map.{group}]")),
+            }
+        }
+        groups
+    }
+
+    fn file_map<'f>(&self, group: &str) -> Option<&'f Fields>
+    where
+        Self: 'f,
+    {
+        self.file.map.get(group)
+    }
+
+    fn field(&mut self, plan: &mut FieldPlan, base: &str, target: &str, source: &Source, path: &[&str]) {
+        if let Source::Literal(text) = source {
+            return self.literal(plan, target, text, path);
+        }
+        let field = Field::named(plan.members, target).filter(|field| field.shape(plan.members) != Shape::Constant);
+        let Some(field) = field else {
+            return self.fault(path, "no member of the identity event has this name, or it is not yours to set");
+        };
+        let expr = match source {
+            Source::Table(expr) => Some(&**expr),
+            Source::Literal(_) | Source::Pointers(_) => None,
+        };
+        let pointers = match source {
+            Source::Pointers(pointers) => pointers,
+            Source::Table(expr) => &expr.from.0,
+            Source::Literal(_) => return,
+        };
+        let mut slots = Vec::new();
+        for pointer in pointers {
+            let pointer = format!("{base}{pointer}");
+            // What is a secret is never mapped: it stays where it is, redacted.
+            if !self.redactions.hides(&pointer.split('/').skip(1).collect::<Vec<_>>()) {
+                slots.push(self.slot(path, &pointer));
+            }
+        }
+        let rules = expr.map(|expr| Box::new(self.rules(expr, base, &slots, field.shape(plan.members), path)));
+        if !slots.is_empty() {
+            plan.assignments.push(Assignment { field, slots, rules });
+        }
+    }
+
+    fn rules(&mut self, expr: &Expr, base: &str, slots: &[Slot], shape: Shape, path: &[&str]) -> Rules {
+        if expr.split.is_some() != expr.part.is_some() {
+            self.fault(path, "`split` and `part` go together");
+        }
+        if let (Some(words), Shape::Word(ours)) = (&expr.words, shape)
+            && let Some(odd) = words.values().find(|word| convert::word(ours, word).is_none())
+        {
+            self.fault(path, format!("`{odd}` is not one of {}", ours.join(", ")));
+        }
+        let each = match (&expr.each, shape) {
+            (Some(group), Shape::List(members)) => self.each(group, members, slots, path),
+            (None, Shape::List(_)) => {
+                self.fault(path, "a list is made element by element: `each = \"group\"`");
+                None
+            }
+            (Some(_), _) => {
+                self.fault(path, "`each` makes lists, and this member is none");
+                None
+            }
+            (None, _) => None,
+        };
+        Rules {
+            words: expr.words.clone(),
+            has: expr.has.clone(),
+            lacks: expr.lacks.clone(),
+            split: expr.split.clone().zip(expr.part),
+            pick: expr.pick.clone(),
+            take: expr.take.clone(),
+            each,
+            same_as: expr.same_as.as_deref().map(|pointer| self.slot(path, &format!("{base}{pointer}"))),
+            keep: expr.keep,
+        }
+    }
+
+    /// The plan for an array's elements, whose pointers begin at the element.
+    fn each(&mut self, group: &str, members: &'static [Member], slots: &[Slot], path: &[&str]) -> Option<FieldPlan> {
+        let Some(fields) = self.file_map(group) else {
+            self.fault(path, format!("there is no [map.{group}]"));
+            return None;
+        };
+        let mut plan = FieldPlan { members, assignments: Vec::new(), literals: Vec::new() };
+        let outer = std::mem::take(&mut self.paths);
+        for (target, source) in fields {
+            self.field(&mut plan, "", target, source, &["map", group, target]);
+        }
+        plan.assignments.sort_by_key(|assignment| assignment.field);
+        let inner = std::mem::replace(&mut self.paths, outer);
+        for slot in slots {
+            self.paths.add_each(*slot, inner.clone());
+        }
+        Some(plan)
+    }
+
+    fn literal(&mut self, plan: &mut FieldPlan, target: &str, text: &str, path: &[&str]) {
+        let Some(field) = Field::named(plan.members, target) else {
+            return self.fault(path, "no member of the identity event has this name");
+        };
+        if plan.literals.iter().any(|(known, _)| *known == field) {
+            return;
+        }
+        let value = match field.shape(plan.members) {
+            Shape::Text => Ok(Value::Text(text.into())),
+            Shape::Word(words) | Shape::Kind(words) => {
+                convert::word(words, text).map(Value::Word).ok_or_else(|| format!("expected one of {}", words.join(", ")))
+            }
+            Shape::Bool => text.parse().map(Value::Bool).map_err(|_| "expected \"true\" or \"false\"".to_owned()),
+            _ => Err("this member takes no literal".to_owned()),
+        };
+        match value {
+            Ok(value) => plan.literals.push((field, value)),
+            Err(text) => self.fault(path, text),
+        }
+    }
+}

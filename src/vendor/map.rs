@@ -1,0 +1,279 @@
+//! The members of `data` out of a document: which values, which of the vendor's members they used up, and whether all
+//! was as expected.
+
+use std::{borrow::Cow, net::IpAddr};
+
+use super::{
+    compile::{Assignment, FieldPlan, Rules},
+    convert::{Converted, Value, convert},
+    format::Pick,
+    paths::Found,
+};
+use crate::{
+    identity::data::{Field, member},
+    json::{Document, Index, Kind},
+};
+
+/// A set of a document's nodes.
+#[derive(Clone, Debug)]
+pub struct Marks(Vec<u64>);
+
+/// What the mapping did to the document.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// Mapped, so no longer in `unmapped`.
+    consumed: Marks,
+    /// Kept in `unmapped` although mapped: the value says less than the original.
+    kept: Marks,
+    /// A value was not what was expected.
+    pub partial: bool,
+}
+
+pub(super) const COUNTRY: Field = member("geo.country");
+pub(super) const REGION: Field = member("geo.region");
+pub(super) const REGION_ISO: Field = member("geo.region_iso");
+pub(super) const IP: Field = member("network.ip");
+pub(super) const IP_VERSION: Field = member("network.ip_version");
+
+/// Fills the members of a plan, in their order.
+pub(super) fn fill(
+    plan: &FieldPlan,
+    document: &Document,
+    found: &Found,
+    usage: &mut Usage,
+) -> Vec<(Field, Value)> {
+    let mut values: Vec<(Field, Value)> = Vec::with_capacity(plan.assignments.len() + 4);
+    for assignment in &plan.assignments {
+        if values.last().is_some_and(|(field, _)| *field == assignment.field) {
+            continue;
+        }
+        if let Some(value) = assign(assignment, plan, document, found, usage) {
+            values.push((assignment.field, value));
+        }
+    }
+    let mapped = values.len();
+    for (field, literal) in &plan.literals {
+        let path = field.path(plan.members);
+        // A literal alone says nothing: it joins members that came from the vendor.
+        let joins = path.rsplit_once('.').is_none_or(|(parent, _)| {
+            values[..mapped].iter().any(|(other, _)| {
+                other.path(plan.members).strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'))
+            })
+        });
+        if joins && !values[..mapped].iter().any(|(known, _)| known == field) {
+            values.push((*field, literal.clone()));
+        }
+    }
+    values.sort_by_key(|(field, _)| *field);
+    values
+}
+
+/// Adds the members that follow from others.
+pub(super) fn derive(values: &mut Vec<(Field, Value)>, document: &Document) {
+    let text = |field| values.iter().find(|(known, _)| *known == field).and_then(|(_, value)| value.text(document));
+    let version = text(IP).and_then(|ip| ip.parse().ok()).map(|ip: IpAddr| if ip.is_ipv4() { "4" } else { "6" });
+    let region_iso = text(COUNTRY).zip(text(REGION)).and_then(|(country, region)| {
+        let fits = (1..=3).contains(&region.len()) && region.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        fits.then(|| format!("{country}-{}", region.to_ascii_uppercase()))
+    });
+    values.extend(version.map(|version| (IP_VERSION, Value::Number(version.into()))));
+    values.extend(region_iso.map(|code| (REGION_ISO, Value::Text(code.into()))));
+    values.sort_by_key(|(field, _)| *field);
+}
+
+fn assign(
+    assignment: &Assignment,
+    plan: &FieldPlan,
+    document: &Document,
+    found: &Found,
+    usage: &mut Usage,
+) -> Option<Value> {
+    let shape = assignment.field.shape(plan.members);
+    let source = found.first(document, &assignment.slots)?;
+    let Some(rules) = assignment.rules.as_deref() else {
+        return usage.take(document, source, convert(document, source, None, shape), false);
+    };
+    if let Some(each) = &rules.each {
+        return list(each, assignment, document, source, found, usage);
+    }
+    let (at, whole) = picked(rules, document, source)?;
+    if let Some(other) = rules.same_as.and_then(|slot| found.get(slot))
+        && document.raw(other) != document.raw(at)
+    {
+        usage.partial = true;
+    }
+    let text = match edited(rules, document, at) {
+        Edited::Verbatim => None,
+        Edited::Text(text) => Some(text),
+        Edited::Excluded => return None,
+        Edited::Odd => return usage.take(document, at, Converted::Odd, rules.keep),
+    };
+    let converted = convert(document, at, text.as_deref(), shape);
+    if whole {
+        usage.take(document, source, converted, rules.keep)
+    } else {
+        usage.copy(converted)
+    }
+}
+
+/// The value a rule means: itself, or one element of an array. True: the source says nothing else and is used up.
+fn picked(rules: &Rules, document: &Document, source: Index) -> Option<(Index, bool)> {
+    let Some(pick) = &rules.pick else { return Some((source, true)) };
+    let take = |element| match &rules.take {
+        Some(name) => document.member(element, name),
+        None => Some(element),
+    };
+    let mut elements = document.elements(source);
+    let first = elements.next()?;
+    let sole = elements.next().is_none();
+    match pick {
+        Pick::Only => sole.then(|| take(first))?.map(|at| (at, rules.take.is_none())),
+        Pick::Max => {
+            let values = document.elements(source).filter_map(take);
+            let texts = values.filter_map(|at| document.scalar(at).map(|text| (text, at)));
+            texts.max_by(|(left, _), (right, _)| left.cmp(right)).map(|(_, at)| (at, false))
+        }
+        Pick::Where(wanted) => {
+            let is_it = |element: &Index| {
+                let word = document.member(*element, &wanted.member).and_then(|at| document.string(at));
+                word.is_some_and(|word| word.eq_ignore_ascii_case(&wanted.equals))
+            };
+            let element = document.elements(source).find(is_it).unwrap_or(first);
+            take(element).map(|at| (at, sole))
+        }
+    }
+}
+
+enum Edited<'a> {
+    Verbatim,
+    Text(Cow<'a, str>),
+    Excluded,
+    Odd,
+}
+
+fn edited<'a>(rules: &Rules, document: &'a Document, at: Index) -> Edited<'a> {
+    if rules.words.is_none() && rules.split.is_none() && rules.has.is_none() && rules.lacks.is_none() {
+        return Edited::Verbatim;
+    }
+    let Some(text) = document.scalar(at) else { return Edited::Odd };
+    let excluded = rules.has.as_ref().is_some_and(|has| !text.contains(has.as_str()))
+        || rules.lacks.as_ref().is_some_and(|lacks| text.contains(lacks.as_str()));
+    if excluded {
+        return Edited::Excluded;
+    }
+    if let Some(words) = &rules.words {
+        return words.get(&*text).map_or(Edited::Odd, |word| Edited::Text(Cow::Owned(word.clone())));
+    }
+    match &rules.split {
+        Some((by, part)) => match text.split(by.as_str()).nth(*part) {
+            Some(part) => Edited::Text(Cow::Owned(part.to_owned())),
+            None => Edited::Odd,
+        },
+        None => Edited::Verbatim,
+    }
+}
+
+/// Every element of an array as an object.
+fn list(
+    each: &FieldPlan,
+    assignment: &Assignment,
+    document: &Document,
+    source: Index,
+    found: &Found,
+    usage: &mut Usage,
+) -> Option<Value> {
+    let slot = assignment.slots.iter().copied().find(|slot| found.get(*slot) == Some(source))?;
+    if document.kind(source) != Kind::Array || document.elements(source).any(|at| document.kind(at) != Kind::Object) {
+        usage.partial = true;
+        return None;
+    }
+    let elements = found.each(slot).map(|(_, found)| fill(each, document, found, usage)).collect();
+    usage.consume_if_empty(document, source);
+    Some(Value::List(each.members, elements))
+}
+
+// === impl Usage ===
+
+impl Usage {
+    #[must_use]
+    pub fn new(document: &Document) -> Self {
+        Self { consumed: Marks::new(document), kept: Marks::new(document), partial: false }
+    }
+
+    /// Whether the value no longer belongs into `unmapped`.
+    #[must_use]
+    pub fn is_consumed(&self, at: Index) -> bool {
+        self.consumed.has(at) && !self.kept.has(at)
+    }
+
+    /// Marks a value as told elsewhere.
+    pub fn consume(&mut self, at: Index) {
+        self.consumed.set(at);
+    }
+
+    fn consume_if_empty(&mut self, document: &Document, at: Index) {
+        if document.elements(at).next().is_none() {
+            self.consume(at);
+        }
+    }
+
+    /// A value that is told, and stays where it is as well.
+    fn copy(&mut self, converted: Converted) -> Option<Value> {
+        match converted {
+            Converted::Whole(value) | Converted::Part(value) => Some(value),
+            Converted::No => None,
+            Converted::Odd => {
+                self.partial = true;
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, document: &Document, at: Index, converted: Converted, keep: bool) -> Option<Value> {
+        let (value, whole) = match converted {
+            Converted::Whole(value) => (Some(value), true),
+            Converted::Part(value) => (Some(value), false),
+            Converted::No => (None, false),
+            Converted::Odd => {
+                self.partial |= !keep && !document.says_nothing(at);
+                (None, false)
+            }
+        };
+        self.consumed.set(at);
+        if !whole || keep {
+            self.kept.set(at);
+        }
+        value
+    }
+}
+
+// === impl Marks ===
+
+impl Marks {
+    fn new(document: &Document) -> Self {
+        Self(vec![0; document.len().div_ceil(64)])
+    }
+
+    fn set(&mut self, at: Index) {
+        self.0[at as usize / 64] |= 1 << (at % 64);
+    }
+
+    fn has(&self, at: Index) -> bool {
+        self.0[at as usize / 64] & (1 << (at % 64)) != 0
+    }
+}
+
+// === impl Value ===
+
+impl Value {
+    /// The value as text, where it is one.
+    #[must_use]
+    pub fn text<'a>(&'a self, document: &'a Document) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Verbatim(at) => document.scalar(*at),
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Word(word) => Some(Cow::Borrowed(word)),
+            Self::Json(_) | Self::Tags(_) | Self::Bool(_) | Self::Time(_) | Self::Number(_) | Self::List(..) => None,
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What a vendor's payload means. A vendor is a TOML file; this room reads it (`format`), turns it into a plan
+//! (`compile`) and runs the plan over a document. Pure: no clock, no I/O.
+
+pub mod compile;
+mod convert;
+pub mod encode;
+pub mod format;
+mod map;
+mod paths;
+mod text;
+mod unmapped;
+
+use std::{borrow::Cow, time::Duration};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+pub use self::compile::{Options, Plan};
+use self::{
+    compile::EventPlan,
+    convert::Value,
+    format::VendorFile,
+    map::{Usage, derive, fill},
+    paths::Found,
+    text::IdPart,
+};
+use crate::{
+    identity::{
+        EventId, EventType, Recipe,
+        data::{Field, member},
+    },
+    json::{Document, Duplicate, Index, Kind},
+};
+
+/// Most events in one delivery.
+pub const EVENTS_MAX: usize = 1000;
+
+/// Longest text, in bytes, in a CloudEvents attribute that a vendor's value goes into.
+const ATTRIBUTE_BYTES_MAX: usize = 512;
+
+/// How long an event without id and time counts as the same one, unless the vendor file says otherwise.
+const WINDOW: Duration = Duration::from_secs(600);
+
+/// The name of an event that has none.
+const NAMELESS: &str = "unknown";
+
+const OCCURRED_AT: Field = member("occurred_at");
+const TEST: Field = member("test");
+const SUBJECT_ID: Field = member("subject.id");
+
+/// Members that events are put in order by; the first one there is counts.
+const PARTITION: [Field; 5] = [
+    member("approval.parent_id"),
+    member("approval.id"),
+    SUBJECT_ID,
+    member("target.id"),
+    member("vendor.account_id"),
+];
+
+/// The built-in vendors.
+pub const BUILTIN: &[(&str, &str)] = &[
+    ("sendauth", include_str!("builtin/sendauth.toml")),
+    ("loginradius", include_str!("builtin/loginradius.toml")),
+    ("zenlogin", include_str!("builtin/zenlogin.toml")),
+    ("authpi", include_str!("builtin/authpi.toml")),
+    ("authalert", include_str!("builtin/authalert.toml")),
+];
+
+/// The file of a built-in vendor.
+#[must_use]
+pub fn builtin(name: &str) -> Option<VendorFile> {
+    let (_, text) = BUILTIN.iter().find(|(known, _)| *known == name)?;
+    // Unwrap safety: a test parses every built-in file.
+    Some(toml::from_str(text).expect("built-in vendor file"))
+}
+
+/// One event of a delivery, understood but not yet written.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub event_type: EventType,
+    /// The vendor's name for it.
+    pub name: Box<str>,
+    pub mapping: Mapping,
+    pub identity: Identity,
+    /// CloudEvents `subject`.
+    pub subject: Option<String>,
+    pub correlation_id: Option<String>,
+    /// Without one, the event's id is its own partition.
+    pub partition_key: Option<String>,
+    pub occurred_at: Option<Timestamp>,
+    pub test: bool,
+    values: Vec<(Field, Value)>,
+    usage: Usage,
+    /// The element of the vendor's array that this event is.
+    item: Option<(Index, Index)>,
+}
+
+/// How much of the event the mapping understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    Full,
+    /// A field was missing or not what was expected.
+    Partial,
+    /// Nobody knows this event: everything is in `unmapped`.
+    Passthrough,
+}
+
+/// What makes the event the same event when it comes again.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    Fixed(EventId),
+    /// Events that look the same each time: see [`format::Window`].
+    Windowed(Windowed),
+}
+
+/// An id that needs the time of receipt: which window it falls in only the store knows.
+#[derive(Clone, Debug)]
+pub struct Windowed {
+    recipe: Recipe,
+    pub width: Duration,
+    /// What is switched.
+    pub group: u128,
+    /// The event without its window.
+    pub kind: u128,
+}
+
+impl Windowed {
+    /// The id in a window: `bucket` is its number since 1970, `generation` tells repetitions inside it apart.
+    #[must_use]
+    pub fn id(&self, bucket: i64, generation: u32) -> EventId {
+        let recipe = self.recipe.clone().part(Some(&bucket.to_string()));
+        match generation {
+            0 => recipe.id(),
+            _ => recipe.part(Some(&generation.to_string())).id(),
+        }
+    }
+}
+
+impl Mapping {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Partial => "partial",
+            Self::Passthrough => "passthrough",
+        }
+    }
+}
+
+/// Why a document can't be read as events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error(transparent)]
+    Duplicate(#[from] Duplicate),
+    #[error("more than {EVENTS_MAX} events in one delivery")]
+    TooMany,
+}
+
+impl Plan {
+    /// Understands a document: one event, or as many as the vendor's array holds.
+    ///
+    /// # Errors
+    ///
+    /// A member that the mapping reads stands twice, or the array is too long.
+    pub fn read(&self, document: &Document) -> Result<Vec<Reading>, Unreadable> {
+        let whole = self.paths.read(document, Document::ROOT, None)?;
+        let array = self.items.and_then(|slot| whole.get(slot));
+        let Some(array) = array.filter(|at| document.kind(*at) == Kind::Array) else {
+            return Ok(vec![self.event(document, &whole, None)]);
+        };
+        if document.elements(array).nth(EVENTS_MAX).is_some() {
+            return Err(Unreadable::TooMany);
+        }
+        let event = |item| {
+            let found = self.paths.read(document, Document::ROOT, Some(item))?;
+            Ok(self.event(document, &found, Some((array, item))))
+        };
+        document.elements(array).map(event).collect()
+    }
+
+    fn event(&self, document: &Document, found: &Found, item: Option<(Index, Index)>) -> Reading {
+        let (name, named_by) = self.name(document, found);
+        let rule = name.as_deref().and_then(|name| self.rule(name));
+        let mut usage = Usage::new(document);
+        let mut values = Vec::new();
+        let mut subject = None;
+        let mut correlation_id = None;
+        if let Some(rule) = rule {
+            values = fill(&rule.fields, document, found, &mut usage);
+            derive(&mut values, document);
+            subject = rule.subject.as_ref().and_then(|template| template.render(document, found));
+            let correlated = found.first(document, &rule.correlation);
+            correlation_id = correlated.and_then(|at| document.scalar(at)).and_then(attribute);
+            usage.partial |= rule.required.iter().any(|slot| found.first(document, &[*slot]).is_none());
+        }
+        for slot in named_by {
+            found.get(slot).into_iter().for_each(|at| usage.consume(at));
+        }
+        for (slot, expected) in &self.expect {
+            let Some(at) = found.get(*slot) else { continue };
+            if document.string(at).as_deref() == Some(expected) {
+                usage.consume(at);
+            } else {
+                usage.partial = true;
+            }
+        }
+        let get = |field: Field| values.iter().find(|(known, _)| *known == field).map(|(_, value)| value);
+        let text = |field| get(field).and_then(|value| value.text(document)).and_then(attribute);
+        let occurred_at = get(OCCURRED_AT).and_then(|value| if let Value::Time(at) = value { Some(*at) } else { None });
+        let event_type = rule.map_or(EventType::VendorEvent, |rule| rule.event_type);
+        let (identity, own_id) =
+            self.identity(document, found, rule, name.as_deref(), occurred_at.is_some(), item);
+        let mapping = match rule {
+            Some(rule) if event_type != EventType::VendorEvent || rule.partial => {
+                if rule.partial || usage.partial || !own_id { Mapping::Partial } else { Mapping::Full }
+            }
+            _ => Mapping::Passthrough,
+        };
+        Reading {
+            event_type,
+            name: name.as_deref().unwrap_or(NAMELESS).into(),
+            mapping,
+            identity,
+            subject: match rule.is_some_and(|rule| rule.subject.is_some()) {
+                true => subject.map(Cow::Owned).and_then(attribute),
+                false => text(SUBJECT_ID).map(|id| format!("user/{id}")),
+            },
+            correlation_id,
+            partition_key: PARTITION.into_iter().find_map(text),
+            occurred_at,
+            test: matches!(get(TEST), Some(Value::Bool(true))),
+            values,
+            usage,
+            item,
+        }
+    }
+
+    /// The event's name, and the pointers it was read from.
+    fn name(&self, document: &Document, found: &Found) -> (Option<String>, Vec<paths::Slot>) {
+        if let Some(name) = &self.options.event {
+            return (Some(name.clone()), Vec::new());
+        }
+        for (when, template, read) in &self.names {
+            if (when.is_empty() || found.first(document, when).is_some())
+                && let Some(name) = template.render(document, found)
+            {
+                return (Some(name), read.clone());
+            }
+        }
+        (None, Vec::new())
+    }
+
+    fn rule(&self, name: &str) -> Option<&EventPlan> {
+        let same = |left: &[u8], right: &[u8]| {
+            if self.ignore_name_case { left.eq_ignore_ascii_case(right) } else { left == right }
+        };
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => {
+                name.as_bytes().get(..prefix.len()).is_some_and(|start| same(start, prefix.as_bytes()))
+            }
+            None => same(name.as_bytes(), pattern.as_bytes()),
+        };
+        self.events.iter().find(|rule| rule.names.iter().any(fits))
+    }
+
+    /// The event's identity, and whether it is the one its recipe asks for.
+    fn identity(
+        &self,
+        document: &Document,
+        found: &Found,
+        rule: Option<&EventPlan>,
+        name: Option<&str>,
+        has_time: bool,
+        item: Option<(Index, Index)>,
+    ) -> (Identity, bool) {
+        let name = match name {
+            Some(name) if self.ignore_name_case => name.to_ascii_lowercase(),
+            name => name.unwrap_or_default().to_owned(),
+        };
+        let own: &[IdPart] = rule.filter(|rule| !rule.id.is_empty()).map_or(&self.id, |rule| &rule.id);
+        let begin = || Recipe::new(&self.vendor);
+        let recipe = own.iter().try_fold(begin(), |recipe, part| part.add(recipe, document, found, &name));
+        let window = self.window.as_ref().filter(|_| rule.is_some_and(|rule| rule.window));
+        match (recipe.filter(|_| !own.is_empty()), window) {
+            (Some(recipe), None) => (Identity::Fixed(recipe.id()), true),
+            (Some(recipe), Some(window)) => {
+                let group = window.group.iter().fold(begin(), |group, slot| {
+                    let value = found.first(document, &[*slot]).and_then(|at| document.scalar(at));
+                    group.part(value.as_deref())
+                });
+                let (kind, group) = (recipe.clone().id().key(), group.id().key());
+                (Identity::Windowed(Windowed { recipe, width: window.width, group, kind }), true)
+            }
+            (None, _) => {
+                let text = item.map_or(document.text().as_ref(), |(_, item)| document.raw(item).as_bytes());
+                let recipe = begin().part(Some("body")).part(Some(&hex::encode(Sha256::digest(text))));
+                let kind = recipe.clone().id().key();
+                let identity = match has_time {
+                    true => Identity::Fixed(recipe.id()),
+                    false => Identity::Windowed(Windowed { recipe, width: WINDOW, group: kind, kind }),
+                };
+                (identity, own.is_empty())
+            }
+        }
+    }
+}
+
+/// A vendor's text as a CloudEvents attribute: ids only, so nothing with an `@`; no control characters (CloudEvents
+/// §"Type System"); bounded.
+fn attribute(text: Cow<'_, str>) -> Option<String> {
+    let fits = !text.is_empty()
+        && text.len() <= ATTRIBUTE_BYTES_MAX
+        && !text.contains('@')
+        && !text.chars().any(char::is_control);
+    fits.then(|| text.into_owned())
+}

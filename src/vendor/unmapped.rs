@@ -1,0 +1,201 @@
+//! What no rule used: the vendor's members at their own places, secrets replaced. Identity event §5.1 and §5.4.
+
+use std::borrow::Cow;
+
+use super::map::Usage;
+use crate::{
+    identity::redact::{REDACTED, Redactions},
+    json::{Document, Index, Kind, write},
+};
+
+/// Writes parts of a document with its secrets replaced, and remembers where they were.
+pub(super) struct Redactor<'a> {
+    document: &'a Document,
+    redactions: &'a Redactions,
+    path: Vec<Cow<'a, str>>,
+    /// JSON Pointers to what was replaced.
+    pub redacted: Vec<String>,
+}
+
+impl<'a> Redactor<'a> {
+    pub(super) fn new(document: &'a Document, redactions: &'a Redactions) -> Self {
+        Self { document, redactions, path: Vec::new(), redacted: Vec::new() }
+    }
+
+    /// Writes what is left of the document as an object. `item`: of that array only this element belongs to the event.
+    pub(super) fn leftovers(&mut self, out: &mut Vec<u8>, usage: &Usage, item: Option<(Index, Index)>) {
+        let start = out.len();
+        if self.document.kind(Document::ROOT) != Kind::Object
+            || !self.leftover(out, Document::ROOT, usage, item)
+        {
+            out.truncate(start);
+            out.extend_from_slice(b"{}");
+        }
+    }
+
+    /// Writes a whole value.
+    pub(super) fn whole(&mut self, out: &mut Vec<u8>, at: Index) {
+        self.path = self.document.path_to(at);
+        self.copy(out, at);
+        self.path.clear();
+    }
+
+    /// Writes an object of strings: other values as their JSON text, nulls not at all.
+    pub(super) fn tags(&mut self, out: &mut Vec<u8>, at: Index) {
+        self.path = self.document.path_to(at);
+        out.push(b'{');
+        for (name, value) in self.document.members(at) {
+            if self.document.kind(value) == Kind::Null {
+                continue;
+            }
+            self.begin_member(out, name);
+            match self.document.kind(value) {
+                Kind::Plain | Kind::Escaped => self.copy(out, value),
+                _ => {
+                    let mut text = Vec::new();
+                    self.copy(&mut text, value);
+                    let already_text = text.starts_with(b"\"");
+                    match std::str::from_utf8(&text) {
+                        Ok(text) if !already_text => write::string(out, text),
+                        _ => out.extend_from_slice(&text),
+                    }
+                }
+            }
+            self.path.pop();
+        }
+        out.push(b'}');
+        self.path.clear();
+    }
+
+    /// Writes a value without what was used; false if nothing is left of it.
+    fn leftover(
+        &mut self,
+        out: &mut Vec<u8>,
+        at: Index,
+        usage: &Usage,
+        item: Option<(Index, Index)>,
+    ) -> bool {
+        if usage.is_consumed(at) || self.document.says_nothing(at) {
+            return false;
+        }
+        if self.replaced(out, at) {
+            return true;
+        }
+        match self.document.kind(at) {
+            Kind::Object => {
+                out.push(b'{');
+                let mut members = self.document.members(at).peekable();
+                let empty = members.peek().is_none();
+                let mut any = empty;
+                for (name, value) in members {
+                    let mark = out.len();
+                    self.begin_member(out, name);
+                    let left = self.leftover(out, value, usage, item);
+                    if !left {
+                        out.truncate(mark);
+                    }
+                    any |= left;
+                    self.path.pop();
+                }
+                out.push(b'}');
+                any
+            }
+            Kind::Array => match item {
+                Some((array, item_at)) if array == at => {
+                    let position = self.document.elements(at).position(|element| element == item_at);
+                    self.path.push(Cow::Owned(position.unwrap_or(0).to_string()));
+                    out.push(b'[');
+                    let left = self.leftover(out, item_at, usage, None);
+                    out.push(b']');
+                    self.path.pop();
+                    left
+                }
+                // An array is kept whole: its elements' places mean something.
+                _ => {
+                    let left = self.is_left(at, usage);
+                    if left {
+                        self.copy(out, at);
+                    }
+                    left
+                }
+            },
+            Kind::Null | Kind::Bool | Kind::Number | Kind::Plain | Kind::Escaped => {
+                out.extend_from_slice(self.document.raw(at).as_bytes());
+                true
+            }
+        }
+    }
+
+    /// Whether anything in an array that says something was not used.
+    fn is_left(&self, at: Index, usage: &Usage) -> bool {
+        if usage.is_consumed(at) || self.document.says_nothing(at) {
+            return false;
+        }
+        match self.document.kind(at) {
+            Kind::Array => {
+                let mut elements = self.document.elements(at).peekable();
+                elements.peek().is_none() || elements.any(|element| self.is_left(element, usage))
+            }
+            Kind::Object => {
+                let mut members = self.document.members(at).peekable();
+                members.peek().is_none() || members.any(|(_, value)| self.is_left(value, usage))
+            }
+            Kind::Null | Kind::Bool | Kind::Number | Kind::Plain | Kind::Escaped => true,
+        }
+    }
+
+    fn copy(&mut self, out: &mut Vec<u8>, at: Index) {
+        if self.replaced(out, at) {
+            return;
+        }
+        match self.document.kind(at) {
+            Kind::Object => {
+                out.push(b'{');
+                for (name, value) in self.document.members(at) {
+                    self.begin_member(out, name);
+                    self.copy(out, value);
+                    self.path.pop();
+                }
+                out.push(b'}');
+            }
+            Kind::Array => {
+                out.push(b'[');
+                for (position, element) in self.document.elements(at).enumerate() {
+                    write::comma(out);
+                    self.path.push(Cow::Owned(position.to_string()));
+                    self.copy(out, element);
+                    self.path.pop();
+                }
+                out.push(b']');
+            }
+            Kind::Null | Kind::Bool | Kind::Number | Kind::Plain | Kind::Escaped => {
+                out.extend_from_slice(self.document.raw(at).as_bytes());
+            }
+        }
+    }
+
+    /// Replaces a secret. Flags, numbers, nulls and empty texts are none.
+    fn replaced(&mut self, out: &mut Vec<u8>, at: Index) -> bool {
+        let document = self.document;
+        let can_be = !matches!(document.kind(at), Kind::Null | Kind::Bool | Kind::Number) && !document.says_nothing(at);
+        if !can_be || !self.redactions.hides(&self.path) {
+            return false;
+        }
+        write::string(out, REDACTED);
+        let pointer: String =
+            self.path.iter().flat_map(|step| ["/".to_owned(), step.replace('~', "~0").replace('/', "~1")]).collect();
+        if !self.redacted.contains(&pointer) {
+            self.redacted.push(pointer);
+        }
+        true
+    }
+
+    /// Writes a member's name as it came, and steps into it.
+    fn begin_member(&mut self, out: &mut Vec<u8>, name: Index) {
+        write::comma(out);
+        out.extend_from_slice(self.document.raw(name).as_bytes());
+        out.push(b':');
+        let step = self.document.string(name);
+        self.path.push(step.unwrap_or_else(|| Cow::Borrowed(self.document.raw(name))));
+    }
+}
