@@ -98,7 +98,8 @@ impl Settings {
         let text = self.template.as_deref().unwrap_or("{body}");
         let url = self.url.as_deref().or(url);
         if url.is_none() && text.contains("{url}") {
-            faults.add("url", "the vendor signs the URL it calls; set public_url, or verify = { url = \"…\" }");
+            faults
+                .add("url", "the vendor signs the URL it calls; set public_url, or verify = { url = \"…\" }");
         }
         let template = Template::parse(text, url.unwrap_or_default()).unwrap_or_else(|wrong| {
             faults.add("template", wrong);
@@ -107,15 +108,19 @@ impl Settings {
         let headers = self.headers(faults);
         let timestamp = optional_name("timestamp_header", self.timestamp_header.as_deref(), faults)
             .filter(|_| template.signs_timestamp());
-        if template.signs_timestamp() && self.timestamp_header.is_none() && self.syntax != Some(Syntax::Pairs) {
-            faults.add("timestamp_header", "the template has {timestamp}; name the header that carries the time");
+        if template.signs_timestamp() && self.timestamp_header.is_none() && self.syntax != Some(Syntax::Pairs)
+        {
+            faults.add(
+                "timestamp_header",
+                "the template has {timestamp}; name the header that carries the time",
+            );
         }
-        let id = optional_name("id_header", self.id_header.as_deref(), faults).filter(|_| template.signs_id());
+        let id =
+            optional_name("id_header", self.id_header.as_deref(), faults).filter(|_| template.signs_id());
         if template.signs_id() && self.id_header.is_none() {
             faults.add("id_header", "the template has {id}; name the header that carries the id");
         }
-        let carrier =
-            |signature| Carrier { signature, timestamp: timestamp.clone(), id: id.clone() };
+        let carrier = |signature| Carrier { signature, timestamp: timestamp.clone(), id: id.clone() };
         Verifier {
             method: hmac_method(hash, template.signs_url() && !template.signs_body()),
             header: headers.first().cloned(),
@@ -181,7 +186,9 @@ impl Settings {
         let header = names.first().cloned();
         let single = header.clone().unwrap_or(AUTHORIZATION);
         let carrier = match place {
-            Place::Header => token::Carrier::Header { names, prefix: self.prefix.clone().unwrap_or_default() },
+            Place::Header => {
+                token::Carrier::Header { names, prefix: self.prefix.clone().unwrap_or_default() }
+            }
             Place::Bearer => token::Carrier::Bearer(single),
             Place::Basic => {
                 token::Carrier::Basic { header: single, username: self.username.clone().unwrap_or_default() }
@@ -312,7 +319,9 @@ fn decode(secret: &[u8], encoding: SecretEncoding) -> Result<Vec<u8>, &'static s
         SecretEncoding::Text => secret.to_vec(),
         SecretEncoding::Base64 => encoding::base64(secret)
             .ok_or("is not base64; copy it from the vendor again, with its prefix if it has one")?,
-        SecretEncoding::Hex => hex::decode(secret).map_err(|_| "is not hex; copy it from the vendor again")?,
+        SecretEncoding::Hex => {
+            hex::decode(secret).map_err(|_| "is not hex; copy it from the vendor again")?
+        }
     };
     if bytes.is_empty() { Err("is empty once its prefix is off: anyone could sign") } else { Ok(bytes) }
 }

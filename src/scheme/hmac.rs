@@ -69,7 +69,7 @@ impl Hmac {
                 body: request.body,
                 method: request.method.as_str(),
             };
-            let key = matching(&self.keys, set.signatures(), self.template.pieces(values));
+            let key = matching(&self.keys, set.signatures(), &self.template.pieces(values));
             found = found.or(key.map(|key| (key, signed_at)));
         }
         found.ok_or(if stale { Mismatch::Stale } else { Mismatch::Mismatch })
@@ -113,12 +113,11 @@ mod tests {
             assert!(seconds.check(text, now).is_ok(), "{text}");
         }
         for text in ["1700000301", "1699999699", "0", "1700000000000"] {
-            assert!(
-                matches!(seconds.check(text, now), Err(Mismatch::Stale | Mismatch::Malformed)),
-                "{text}"
-            );
+            assert!(matches!(seconds.check(text, now), Err(Mismatch::Stale | Mismatch::Malformed)), "{text}");
         }
-        for text in ["", "+1700000000", "-1", "1700000000.0", "17e8", "NaN", " 1", "١", "99999999999999999999"] {
+        for text in
+            ["", "+1700000000", "-1", "1700000000.0", "17e8", "NaN", " 1", "١", "99999999999999999999"]
+        {
             assert_eq!(seconds.check(text, now), Err(Mismatch::Malformed), "{text}");
         }
 

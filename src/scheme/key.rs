@@ -57,7 +57,7 @@ impl Key {
 
 /// The first key under which one of the signatures is that of the pieces. Every key is tried with every signature,
 /// whatever matched before, in constant time for each.
-pub(super) fn matching<'k, 'a, P>(keys: &'k [Key], signatures: &[Sum], pieces: P) -> Option<&'k Key>
+pub(super) fn matching<'k, 'a, P>(keys: &'k [Key], signatures: &[Sum], pieces: &P) -> Option<&'k Key>
 where
     P: Iterator<Item = &'a [u8]> + Clone,
 {
@@ -134,9 +134,9 @@ mod tests {
         let wrong = [0; SUM_BYTES_MAX];
         let right = keys[1].sum(body());
         for signatures in [&[right, wrong][..], &[wrong, right], &[right]] {
-            assert_eq!(matching(&keys, signatures, body()).unwrap().id.as_deref(), Some("b"));
+            assert_eq!(matching(&keys, signatures, &body()).unwrap().id.as_deref(), Some("b"));
         }
-        assert!(matching(&keys, &[wrong], body()).is_none());
-        assert!(matching(&keys, &[], body()).is_none());
+        assert!(matching(&keys, &[wrong], &body()).is_none());
+        assert!(matching(&keys, &[], &body()).is_none());
     }
 }

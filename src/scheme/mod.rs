@@ -26,9 +26,7 @@ use crate::json::Document;
 
 pub use self::{
     compile::Fault,
-    settings::{
-        Encoding, Hash, Place, SchemeName, SecretEncoding, Settings, Syntax, Texts, TimestampUnit,
-    },
+    settings::{Encoding, Hash, Place, SchemeName, SecretEncoding, Settings, Syntax, Texts, TimestampUnit},
 };
 
 /// What a verifier looks at: the request as it came.
@@ -107,8 +105,7 @@ impl Verifier {
     ///
     /// Why it is not genuine.
     pub fn verify(&self, request: &Request<'_>, now: Timestamp) -> Result<Proof, Mismatch> {
-        let proof =
-            Proof { assurance: self.assurance, key_id: None, signed_at: None, document: None };
+        let proof = Proof { assurance: self.assurance, key_id: None, signed_at: None, document: None };
         Ok(match &self.scheme {
             Scheme::Digest(digest) => {
                 let (key, document) = digest.verify(request)?;

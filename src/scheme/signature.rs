@@ -69,7 +69,9 @@ impl Reader {
             Layout::List { version } => {
                 // Supabase joins by ", ": all entries but the last end in a comma.
                 let entries = value.split(' ').map(|entry| entry.trim_end_matches(','));
-                for (_, text) in entries.filter_map(|entry| entry.split_once(',')).filter(|(v, _)| v == version) {
+                for (_, text) in
+                    entries.filter_map(|entry| entry.split_once(',')).filter(|(v, _)| v == version)
+                {
                     found.push(self.decode(text))?;
                 }
             }
@@ -146,10 +148,7 @@ mod tests {
     fn seen(reader: &Reader, value: &str) -> Option<Vec<(String, Vec<u8>)>> {
         let found = reader.read(value).ok()?;
         let set = |set: &Set<'_>| {
-            (
-                set.timestamp.unwrap_or("-").to_owned(),
-                set.signatures().iter().map(|sum| sum[0]).collect(),
-            )
+            (set.timestamp.unwrap_or("-").to_owned(), set.signatures().iter().map(|sum| sum[0]).collect())
         };
         Some(found.sets().map(set).collect())
     }
@@ -187,7 +186,8 @@ mod tests {
 
     #[test]
     fn lists_skip_unknown_versions() {
-        let (a, b) = ("qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqo=", "u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s=");
+        let (a, b) =
+            ("qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqo=", "u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s=");
         let both = one("-", &[0xaa, 0xbb]);
         for value in [
             format!("v1,{a} v1,{b}"),

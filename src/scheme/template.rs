@@ -53,8 +53,10 @@ impl Template {
                 parts.push(Part::Literal(literal.to_owned()));
             }
             let Some(tail) = tail.strip_prefix('{') else {
-                rest = tail;
-                if rest.is_empty() { break } else { return Err(UNKNOWN) }
+                if tail.is_empty() {
+                    break;
+                }
+                return Err(UNKNOWN);
             };
             let (name, tail) = tail.split_once('}').ok_or(UNKNOWN)?;
             parts.push(match name {
@@ -70,7 +72,11 @@ impl Template {
             });
             rest = tail;
         }
-        if parts.is_empty() { Err("is empty: nothing would be signed") } else { Ok(Self { parts, signs_url }) }
+        if parts.is_empty() {
+            Err("is empty: nothing would be signed")
+        } else {
+            Ok(Self { parts, signs_url })
+        }
     }
 
     pub(super) fn signs_id(&self) -> bool {

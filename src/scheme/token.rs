@@ -81,8 +81,7 @@ fn credentials<'a>(value: &'a [u8], scheme: &[u8]) -> Result<&'a [u8], Mismatch>
 
 /// The value of the only parameter of that name.
 fn parameter(query: &str, name: &str) -> Result<Vec<u8>, Mismatch> {
-    let mut values =
-        query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
+    let mut values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
     let (_, value) = values.next().ok_or(Mismatch::Missing)?;
     if values.next().is_some() {
         return Err(Mismatch::Malformed);
@@ -154,7 +153,10 @@ mod tests {
         }
         let mut twice = authorization(b"Bearer s3cret/+=");
         twice.append(AUTHORIZATION, HeaderValue::from_static("Bearer s3cret/+="));
-        assert_eq!(super::tests::verify(Carrier::Bearer(AUTHORIZATION), &twice, None), Err(Mismatch::Malformed));
+        assert_eq!(
+            super::tests::verify(Carrier::Bearer(AUTHORIZATION), &twice, None),
+            Err(Mismatch::Malformed)
+        );
     }
 
     #[test]
@@ -176,10 +178,13 @@ mod tests {
         assert_eq!(verify(Some("a=b&access_token=s3cret%2f%2B%3D&c")), Ok(()));
         assert_eq!(verify(Some("access_token=s3cret/+=")), Ok(()));
         assert_eq!(verify(Some("access_token=s3cret")), Err(Mismatch::Mismatch));
-        for missing in [None, Some(""), Some("access_token"), Some("access_token="), Some("xaccess_token=s")] {
+        for missing in [None, Some(""), Some("access_token"), Some("access_token="), Some("xaccess_token=s")]
+        {
             assert_eq!(verify(missing), Err(Mismatch::Missing), "{missing:?}");
         }
-        for wrong in ["access_token=a&access_token=a", "access_token=%", "access_token=%2", "access_token=%zz"] {
+        for wrong in
+            ["access_token=a&access_token=a", "access_token=%", "access_token=%2", "access_token=%zz"]
+        {
             assert_eq!(verify(Some(wrong)), Err(Mismatch::Malformed), "{wrong}");
         }
     }
