@@ -23,7 +23,7 @@ pub(super) fn bytes<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a
 ///
 /// # Errors
 ///
-/// As [`bytes`]; malformed too if it is not ASCII.
+/// As [`bytes()`]; malformed too if it is not ASCII.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Mismatch> {
     let value = bytes(headers, name)?;
     std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).ok_or(Mismatch::Malformed)

@@ -277,6 +277,18 @@ fn each_set_has_its_own_time() {
     assert_eq!(verify(&verifier, &untimed, b"{}", NOW).unwrap_err(), Mismatch::Malformed);
 }
 
+#[test]
+fn what_is_not_signed_is_not_asked_for() {
+    let toml = format!("{PLAIN}\ntimestamp_header = 'x-time'\nid_header = 'x-id'");
+    let good = hex::encode(hmac("secret", "{}"));
+    for lines in
+        [vec![("x-signature", &*good)], vec![("x-signature", &*good), ("x-time", "0"), ("x-id", "1")]]
+    {
+        let proof = verify(&verifier(&toml, &["secret"]), &headers(&lines), b"{}", NOW).unwrap();
+        assert_eq!(proof.signed_at(), None, "only what is signed is known");
+    }
+}
+
 /// Flips bit number `bit` of the text, counted round; a text stays text if the flip is among its lowest three bits.
 fn flipped(text: &str, bit: usize) -> String {
     let mut bytes = text.as_bytes().to_vec();
