@@ -6,5 +6,10 @@
 pub mod clock;
 pub mod identity;
 pub mod json;
+pub mod limit;
+pub mod rejection;
+pub mod scheme;
 pub mod secret;
+pub mod store;
 pub mod units;
+pub mod vendor;

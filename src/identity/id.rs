@@ -10,7 +10,7 @@ pub struct EventId([u8; 16]);
 
 /// Puts an id together from parts (identity event §5.3): each part goes in with its length in front (u32, big endian),
 /// so that no two lists of parts look alike; null is a length of `FF FF FF FF`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Recipe(Sha256);
 
 impl Recipe {

@@ -12,7 +12,11 @@ use serde::{
     de::{self, MapAccess, SeqAccess, value::MapAccessDeserializer},
 };
 
-use crate::{identity::EventType, scheme, units::Span};
+use crate::{
+    identity::EventType,
+    scheme::{self, Texts},
+    units::Span,
+};
 
 /// A whole vendor file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -170,7 +174,7 @@ pub struct EventRule {
 ///
 /// A recipe that fails gives way to the SHA-256 of the body: an id that is missing must not make all such events
 /// duplicates of each other.
-pub type Part = OneOrMany;
+pub type Part = Texts;
 
 /// For events that look the same each time (an "enabled" without id or time): a repetition inside `width` is a retry,
 /// unless another event of the same group came between. Identity event §5.3, "the toggle trap".
@@ -216,7 +220,7 @@ pub enum Source {
 #[serde(deny_unknown_fields)]
 pub struct Expr {
     /// The first of these that is there.
-    pub from: OneOrMany,
+    pub from: Texts,
     /// Vendor's word = our word. Another word: not mapped, `partial`.
     #[serde(default)]
     pub words: Option<BTreeMap<String, String>>,
@@ -264,37 +268,7 @@ pub struct Where {
     pub equals: String,
 }
 
-/// A text, or a list of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OneOrMany(pub Vec<String>);
-
 // === hand-written deserializers: serde's untagged enums lose the path of an error ===
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = OneOrMany;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a list of texts")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
-                Ok(OneOrMany(vec![text.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany, A::Error> {
-                let mut texts = Vec::new();
-                while let Some(text) = seq.next_element()? {
-                    texts.push(text);
-                }
-                Ok(OneOrMany(texts))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
 
 impl<'de> Deserialize<'de> for Source {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -369,11 +343,6 @@ macro_rules! schema_any_of {
             }
         }
     };
-    (@ $g:ident text_or_list) => {
-        schemars::json_schema!({ "anyOf": [
-            { "type": "string" }, { "type": "array", "items": { "type": "string" } },
-        ] })
-    };
     (@ $g:ident source) => {{
         let table = $g.subschema_for::<Expr>();
         schemars::json_schema!({ "anyOf": [
@@ -385,6 +354,5 @@ macro_rules! schema_any_of {
         schemars::json_schema!({ "anyOf": [ { "enum": ["only", "max"] }, table ] })
     }};
 }
-schema_any_of!(OneOrMany, "OneOrMany", text_or_list);
 schema_any_of!(Source, "Source", source);
 schema_any_of!(Pick, "Pick", pick);

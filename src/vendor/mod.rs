@@ -7,6 +7,8 @@ pub mod encode;
 pub mod format;
 mod map;
 mod paths;
+#[cfg(test)]
+mod tests;
 mod text;
 mod unmapped;
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use super::{
-    format::{OneOrMany, Part},
+    format::Part,
     paths::{Found, Paths, Slot},
 };
 use crate::{identity::Recipe, json::Document};
@@ -74,7 +74,7 @@ impl Template {
 impl IdPart {
     /// Reads a part as [`Part`] describes it.
     pub fn compile(part: &Part, paths: &mut Paths) -> Self {
-        let OneOrMany(texts) = part;
+        let texts = &part.0;
         let first = texts.first().map_or("", String::as_str);
         if first == "{name}" {
             return Self::Name;

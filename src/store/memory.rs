@@ -1,0 +1,328 @@
+//! Claims in memory: exact, bounded, and gone with the process.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::windows::Windows;
+use crate::{clock::Clock, identity::EventId, rejection::Rejection, vendor::Windowed};
+
+/// How a delivery ended, for those who waited for it.
+pub type Outcome = Result<(), Rejection>;
+
+/// The claims of one process.
+#[derive(Debug)]
+pub struct Memory {
+    state: Mutex<State>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct State {
+    entries: HashMap<u128, Entry>,
+    /// Done keys, the one settled first in front; a key that was settled again stands twice, its older place is void.
+    settled: VecDeque<(u128, Duration)>,
+    entries_max: usize,
+    next_token: u64,
+    evicted: u64,
+    windows: Windows,
+}
+
+#[derive(Debug)]
+enum Entry {
+    InFlight { token: u64, lease_until: Duration, waiters: Option<watch::Sender<Option<Outcome>>> },
+    Done { settled_at: Duration, until: Duration },
+}
+
+/// What a claim found.
+#[derive(Debug)]
+pub enum Claim {
+    /// The event is the caller's to deliver.
+    Mine(Lease),
+    /// Somebody is delivering it.
+    InFlight(Waiter),
+    /// It was delivered.
+    Done,
+}
+
+/// The right to deliver an event. Dropped without a word it is released.
+#[derive(Debug)]
+pub struct Lease {
+    store: Arc<Memory>,
+    key: u128,
+    token: u64,
+    ended: bool,
+}
+
+/// Waits for another's delivery of the same event.
+#[derive(Debug)]
+pub struct Waiter(watch::Receiver<Option<Outcome>>);
+
+impl Memory {
+    /// Remembers at most `entries_max` keys.
+    #[must_use]
+    pub fn new(entries_max: usize, clock: &Clock) -> Arc<Self> {
+        let state = State {
+            entries: HashMap::new(),
+            settled: VecDeque::new(),
+            entries_max,
+            next_token: 0,
+            evicted: 0,
+            windows: Windows::default(),
+        };
+        Arc::new(Self { state: Mutex::new(state), clock: clock.clone() })
+    }
+
+    /// Claims a key for `lease`: by then the delivery has ended, or another may try.
+    pub fn claim(self: &Arc<Self>, key: u128, lease: Duration) -> Claim {
+        let now = self.clock.elapsed();
+        let mut state = self.lock();
+        match state.entries.get_mut(&key) {
+            Some(Entry::Done { until, .. }) if *until > now => return Claim::Done,
+            Some(Entry::InFlight { lease_until, waiters, .. }) if *lease_until > now => {
+                let waiters = waiters.get_or_insert_with(|| watch::Sender::new(None));
+                return Claim::InFlight(Waiter(waiters.subscribe()));
+            }
+            _ => {}
+        }
+        state.make_room(now);
+        state.next_token += 1;
+        let token = state.next_token;
+        state.entries.insert(key, Entry::InFlight { token, lease_until: now + lease, waiters: None });
+        Claim::Mine(Lease { store: Arc::clone(self), key, token, ended: false })
+    }
+
+    /// The id of an event that looks the same each time.
+    pub fn windowed_id(&self, event: &Windowed) -> EventId {
+        let now = self.clock.now();
+        self.lock().windows.id(event, now)
+    }
+
+    /// How many keys are remembered.
+    pub fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// Whether no key is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many done keys were forgotten before their time, because there was no room.
+    pub fn evicted(&self) -> u64 {
+        self.lock().evicted
+    }
+
+    /// Changes the bound; takes effect with the next claim.
+    pub fn resize(&self, entries_max: usize) {
+        self.lock().entries_max = entries_max;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, key: u128, token: u64, outcome: Option<(Outcome, Duration)>) {
+        let now = self.clock.elapsed();
+        let mut state = self.lock();
+        // A late owner's word no longer counts: its lease ran out, and the key is another's.
+        if !matches!(state.entries.get(&key), Some(Entry::InFlight { token: owner, .. }) if *owner == token) {
+            return;
+        }
+        let entry = match &outcome {
+            Some((Ok(()), keep)) => {
+                state.settled.push_back((key, now));
+                state.entries.insert(key, Entry::Done { settled_at: now, until: now + *keep })
+            }
+            _ => state.entries.remove(&key),
+        };
+        drop(state);
+        if let Some(Entry::InFlight { waiters: Some(waiters), .. }) = entry {
+            waiters.send_replace(outcome.map(|(outcome, _)| outcome));
+        }
+    }
+}
+
+impl State {
+    /// Forgets what is past its time, and what was settled first if there is no room. Claims in flight never go: they
+    /// are bounded by the requests that run.
+    fn make_room(&mut self, now: Duration) {
+        while let Some((key, settled_at)) = self.settled.front().copied() {
+            let full = self.entries.len() >= self.entries_max;
+            match self.entries.get(&key) {
+                Some(Entry::Done { settled_at: own, until }) if *own == settled_at => {
+                    if *until > now && !full {
+                        break;
+                    }
+                    self.evicted += u64::from(*until > now);
+                    self.entries.remove(&key);
+                }
+                _ => {}
+            }
+            self.settled.pop_front();
+        }
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// The app has taken the event: for `keep`, a repetition is a duplicate.
+    pub fn settle(mut self, keep: Duration) {
+        self.ended = true;
+        self.store.end(self.key, self.token, Some((Ok(()), keep)));
+    }
+
+    /// The delivery failed: a retry may try again. Those who wait hear why.
+    pub fn release(mut self, why: Rejection) {
+        self.ended = true;
+        self.store.end(self.key, self.token, Some((Err(why), Duration::ZERO)));
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.store.end(self.key, self.token, None);
+        }
+    }
+}
+
+// === impl Waiter ===
+
+impl Waiter {
+    /// How the delivery ended. None: its owner vanished, and the event is anybody's again.
+    pub async fn outcome(mut self) -> Option<Outcome> {
+        self.0.changed().await.ok()?;
+        self.0.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rejection::Code;
+
+    const LEASE: Duration = Duration::from_secs(20);
+    const KEEP: Duration = Duration::from_secs(3600);
+
+    fn store(entries_max: usize) -> (Arc<Memory>, Clock) {
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        (Memory::new(entries_max, &clock), clock)
+    }
+
+    fn mine(store: &Arc<Memory>, key: u128) -> Lease {
+        match store.claim(key, LEASE) {
+            Claim::Mine(lease) => lease,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_get_the_owner_s_answer() {
+        let (store, _) = store(10);
+        let lease = mine(&store, 1);
+        let Claim::InFlight(first) = store.claim(1, LEASE) else { panic!("in flight") };
+        let Claim::InFlight(second) = store.claim(1, LEASE) else { panic!("in flight") };
+        let why = Rejection::new(Code::UpstreamRefused, "test");
+        lease.release(why.clone());
+        assert_eq!(first.outcome().await, Some(Err(why.clone())));
+        assert_eq!(second.outcome().await, Some(Err(why)));
+        let lease = mine(&store, 1);
+        let Claim::InFlight(third) = store.claim(1, LEASE) else { panic!("in flight") };
+        lease.settle(KEEP);
+        assert_eq!(third.outcome().await, Some(Ok(())));
+        assert!(matches!(store.claim(1, LEASE), Claim::Done));
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_vanishes_releases() {
+        let (store, _) = store(10);
+        let lease = mine(&store, 1);
+        let Claim::InFlight(waiter) = store.claim(1, LEASE) else { panic!("in flight") };
+        drop(lease);
+        assert_eq!(waiter.outcome().await, None);
+        mine(&store, 1).settle(KEEP);
+    }
+
+    #[test]
+    fn a_late_owner_settles_nothing() {
+        let (store, clock) = store(10);
+        let late = mine(&store, 1);
+        clock.advance(LEASE);
+        let next = mine(&store, 1);
+        late.settle(KEEP);
+        assert!(matches!(store.claim(1, LEASE), Claim::InFlight(_)), "the next owner's claim stands");
+        next.release(Rejection::new(Code::UpstreamTimeout, "test"));
+        mine(&store, 1).settle(KEEP);
+    }
+
+    #[test]
+    fn done_keys_are_forgotten_when_their_time_is_up() {
+        let (store, clock) = store(10);
+        mine(&store, 1).settle(KEEP);
+        clock.advance(KEEP - Duration::from_nanos(1));
+        assert!(matches!(store.claim(1, LEASE), Claim::Done));
+        clock.advance(Duration::from_nanos(1));
+        mine(&store, 1).settle(KEEP);
+        assert_eq!((store.len(), store.evicted()), (1, 0));
+    }
+
+    #[test]
+    fn without_room_the_oldest_settled_goes_and_no_claim_that_runs() {
+        let (store, clock) = store(3);
+        let running = mine(&store, 100);
+        for key in 0..5 {
+            mine(&store, key).settle(KEEP);
+            clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!((store.len(), store.evicted()), (3, 3));
+        assert!(matches!(store.claim(4, LEASE), Claim::Done));
+        assert!(matches!(store.claim(100, LEASE), Claim::InFlight(_)));
+        running.settle(KEEP);
+    }
+
+    proptest! {
+        /// Against a model that remembers everything: nothing done is ever delivered again before its time.
+        #[test]
+        fn agrees_with_a_simple_model(steps in proptest::collection::vec((0_u128..6, 0_u8..4, 0_u64..4), 1..200)) {
+            let (store, clock) = store(1000);
+            let mut running: HashMap<u128, Lease> = HashMap::new();
+            let mut done: HashMap<u128, Duration> = HashMap::new();
+            for (key, action, seconds) in steps {
+                clock.advance(Duration::from_secs(seconds));
+                let keep = Duration::from_secs(5);
+                match (running.remove(&key), action) {
+                    (Some(lease), 0) => {
+                        lease.settle(keep);
+                        done.insert(key, clock.elapsed() + keep);
+                    }
+                    (Some(lease), 1) => lease.release(Rejection::new(Code::UpstreamRefused, "test")),
+                    (Some(lease), 2) => drop(lease),
+                    (Some(lease), _) => {
+                        prop_assert!(matches!(store.claim(key, Duration::MAX / 4), Claim::InFlight(_)));
+                        running.insert(key, lease);
+                    }
+                    (None, _) => {
+                        let is_done = done.get(&key).is_some_and(|until| *until > clock.elapsed());
+                        match store.claim(key, Duration::MAX / 4) {
+                            Claim::Done => prop_assert!(is_done),
+                            Claim::Mine(lease) => {
+                                prop_assert!(!is_done);
+                                running.insert(key, lease);
+                            }
+                            Claim::InFlight(_) => prop_assert!(false, "nobody is delivering it"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

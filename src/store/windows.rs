@@ -1,0 +1,150 @@
+//! Which id an event has that looks the same each time (identity event §5.3, "the toggle trap"): the one its window
+//! began with, as long as the window is open. It closes after its width, and as soon as another event of the same
+//! group comes: on, off, on is three events, however fast.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{identity::EventId, vendor::Windowed};
+
+/// Most groups whose windows are remembered; past it the ids go by the clock alone.
+pub const WINDOWS_MAX: usize = 100_000;
+
+/// Most windows remembered of one group.
+const USED_MAX: usize = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    groups: HashMap<u128, Group>,
+    /// Groups are swept once so many have been added since the last sweep.
+    unswept: usize,
+}
+
+#[derive(Debug)]
+struct Group {
+    open: Window,
+    /// Windows before the open one: so that none gets the id of another.
+    used: Vec<Window>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    kind: u128,
+    since: Timestamp,
+    until: Timestamp,
+    bucket: i64,
+    generation: u32,
+}
+
+impl Windows {
+    pub(super) fn id(&mut self, event: &Windowed, now: Timestamp) -> EventId {
+        let width = SignedDuration::try_from(event.width.max(Duration::from_secs(1))).unwrap_or(SignedDuration::MAX);
+        let bucket = now.as_second().div_euclid(width.as_secs().max(1));
+        let until = now.checked_add(width).unwrap_or(Timestamp::MAX);
+        let new = Window { kind: event.kind, since: now, until, bucket, generation: 0 };
+        self.sweep(now);
+        let full = self.groups.len() >= WINDOWS_MAX;
+        let Some(group) = self.groups.get_mut(&event.group) else {
+            if !full {
+                self.groups.insert(event.group, Group { open: new, used: Vec::new() });
+            }
+            return event.id(bucket, 0);
+        };
+        if group.open.kind != event.kind || !(group.open.since..group.open.until).contains(&now) {
+            group.used.push(group.open);
+            // A window's bucket comes again as long as it lasts at most one width more.
+            group.used.retain(|window| window.until.checked_add(width).is_ok_and(|end| end > now));
+            if group.used.len() > USED_MAX {
+                group.used.remove(0);
+            }
+            let before = group.used.iter().rev().find(|used| used.kind == new.kind && used.bucket == bucket);
+            let generation = before.map_or(0, |used| used.generation + 1);
+            group.open = Window { generation, ..new };
+        }
+        event.id(group.open.bucket, group.open.generation)
+    }
+
+    /// Forgets groups whose window has long been closed; the cost is spread over the additions.
+    fn sweep(&mut self, now: Timestamp) {
+        self.unswept += 1;
+        if self.unswept > self.groups.len().max(64) {
+            self.unswept = 0;
+            self.groups.retain(|_, group| {
+                let width = group.open.since.duration_until(group.open.until);
+                group.open.until.checked_add(width).is_ok_and(|end| end > now)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        json::Document,
+        vendor::{Identity, Options, Plan, builtin},
+    };
+
+    fn toggle(event: &str) -> Windowed {
+        let plan = Plan::compile("zenlogin", &builtin("zenlogin").unwrap(), Options::default()).unwrap();
+        let body = format!(
+            r#"{{"success":true,"data":{{"type":"{event}","account":{{"publicId":"accn1abtwskjj3q1"}},"application":{{"publicId":"applrn12zr5zayrp"}}}}}}"#
+        );
+        let document = Document::parse(Bytes::from(body)).unwrap();
+        match plan.read(&document).unwrap().remove(0).identity {
+            Identity::Windowed(windowed) => windowed,
+            Identity::Fixed(_) => panic!("{event} has a window"),
+        }
+    }
+
+    fn at(time: &str) -> Timestamp {
+        time.parse().unwrap()
+    }
+
+    #[test]
+    fn the_first_id_is_the_specified_one() {
+        let id = Windows::default().id(&toggle("application.enabled"), at("2026-02-03T09:30:00Z"));
+        assert_eq!(id.to_string(), "hw1_a4bb004f50852fd17fbc96fd623c8787");
+    }
+
+    #[test]
+    fn a_retry_keeps_its_id_over_the_bucket_s_edge() {
+        let mut windows = Windows::default();
+        let on = toggle("application.enabled");
+        let first = windows.id(&on, at("2026-02-03T09:39:59Z"));
+        assert_eq!(windows.id(&on, at("2026-02-03T09:40:01Z")), first);
+        assert_eq!(windows.id(&on, at("2026-02-03T09:49:58Z")), first);
+        assert_ne!(windows.id(&on, at("2026-02-03T09:49:59Z")), first, "the window has closed");
+    }
+
+    #[test]
+    fn on_off_on_is_three_events() {
+        let mut windows = Windows::default();
+        let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
+        let ids = [
+            windows.id(&on, at("2026-02-03T09:30:00Z")),
+            windows.id(&off, at("2026-02-03T09:30:01Z")),
+            windows.id(&on, at("2026-02-03T09:30:02Z")),
+            windows.id(&off, at("2026-02-03T09:30:03Z")),
+            windows.id(&on, at("2026-02-03T09:30:04Z")),
+        ];
+        for (nth, id) in ids.iter().enumerate() {
+            assert!(!ids[..nth].contains(id), "{nth}");
+        }
+        assert_eq!(windows.id(&on, at("2026-02-03T09:30:05Z")), ids[4], "a retry");
+    }
+
+    #[test]
+    fn old_groups_are_forgotten() {
+        let mut windows = Windows::default();
+        let on = toggle("application.enabled");
+        for second in 0..200_000_i64 {
+            let event = Windowed { group: u128::try_from(second).unwrap(), ..on.clone() };
+            windows.id(&event, Timestamp::from_second(1_700_000_000 + second).unwrap());
+        }
+        assert!(windows.groups.len() < 5_000, "{}", windows.groups.len());
+    }
+}

@@ -1,0 +1,227 @@
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use super::{encode::Verification, *};
+use crate::scheme::Assurance;
+
+fn plan(vendor: &str) -> Plan {
+    Plan::compile(vendor, &builtin(vendor).expect("built in"), Options::default()).expect("compiles")
+}
+
+fn read(plan: &Plan, body: &str) -> (Document, Vec<Reading>) {
+    let document = Document::parse(Bytes::copy_from_slice(body.as_bytes())).expect("JSON");
+    let readings = plan.read(&document).expect("readable");
+    (document, readings)
+}
+
+fn data(plan: &Plan, document: &Document, reading: &Reading) -> Json {
+    let received_at: Timestamp = "2026-02-03T09:30:00.118Z".parse().expect("a time");
+    let verification =
+        Verification { method: "none", header: None, assurance: Assurance::None, key_id: None };
+    let mut out = Vec::new();
+    encode::data(&mut out, plan, reading, document, received_at, &verification);
+    serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
+}
+
+#[test]
+fn built_in_files_compile_and_their_samples_are_understood() {
+    for (vendor, _) in BUILTIN {
+        let file = builtin(vendor).expect("built in");
+        let plan = plan(vendor);
+        assert!(!file.sample.is_empty() && !file.fact.is_empty(), "{vendor}");
+        for sample in &file.sample {
+            let (document, readings) = read(&plan, &sample.body);
+            let data = data(&plan, &document, &readings[0]);
+            let name = readings[0].name.to_string();
+            assert!(sample.events.iter().any(|event| event.eq_ignore_ascii_case(&name)), "{vendor} {name}");
+            assert_ne!(data["vendor"]["mapping"], "partial", "{vendor} {name}: {data:#}");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_is_read_may_stand_only_once() {
+    let plan = plan("sendauth");
+    let twice = |body: &str| {
+        let document = Document::parse(Bytes::copy_from_slice(body.as_bytes())).expect("JSON");
+        plan.read(&document).is_err()
+    };
+    assert!(twice(r#"{"id":"a","authGroup":{},"id":"b"}"#));
+    assert!(twice(r#"{"id":"a","authGroup":{},"\u0069d":"b"}"#));
+    assert!(twice(r#"{"id":"a","transactions":[{"state":"verified","state":"denied"}]}"#));
+    assert!(!twice(r#"{"id":"a","authGroup":{},"other":1,"other":2}"#));
+}
+
+#[test]
+fn a_missing_id_makes_no_two_events_one() {
+    let plan = plan("sendauth");
+    let id = |body: &str| match &read(&plan, body).1[0].identity {
+        Identity::Fixed(id) => *id,
+        Identity::Windowed(windowed) => windowed.id(1, 0),
+    };
+    let without = [
+        r#"{"authGroup":{"id":"g"},"state":"verified","completedAt":"2024-01-15T10:35:00Z","context":"a"}"#,
+        r#"{"authGroup":{"id":"g"},"state":"verified","completedAt":"2024-01-15T10:35:00Z","context":"b"}"#,
+        r#"{"authGroup":{"id":"g"},"id":null,"state":"verified","completedAt":"2024-01-15T10:35:00Z"}"#,
+        r#"{"authGroup":{"id":"g"},"id":"","state":"verified","completedAt":"2024-01-15T10:35:00Z"}"#,
+        r#"{"authGroup":{"id":"g"},"id":{},"state":"verified","completedAt":"2024-01-15T10:35:00Z"}"#,
+        r#"{"authGroup":{"id":"g"},"id":9007199254740992,"state":"verified"}"#,
+        r#"{"authGroup":{"id":"g"},"id":9007199254740993,"state":"verified"}"#,
+    ];
+    let ids: BTreeSet<String> = without.iter().map(|body| id(body).to_string()).collect();
+    assert_eq!(ids.len(), without.len());
+    let spelt = id(r#"{"authGroup":{"id":"g"},"id":"a\u0062","state":"verified"}"#);
+    assert_eq!(spelt, id(r#"{"state":"verified","id":"ab","authGroup":{"id":"g"}}"#));
+}
+
+#[test]
+fn a_delivery_of_many_events_is_split() {
+    let file = r#"
+        title = "Batch"
+        items = "/data/events"
+        id = ["event", "/data/events/*/uuid"]
+        verify = { scheme = "none" }
+        name = [{ name = "{/data/events/*/eventType}" }]
+        map.all = { "subject.id" = "/data/events/*/actor/id", "vendor.delivery_id" = "/eventId" }
+        event = [{ match = ["user.session.start"], type = "session.login", maps = ["all"] }]
+    "#;
+    let plan = Plan::compile("batch", &toml::from_str(file).expect("TOML"), Options::default()).expect("compiles");
+    let body = r#"{"eventId":"d","data":{"events":[
+        {"uuid":"1","eventType":"user.session.start","actor":{"id":"u1","x":1}},
+        {"uuid":"2","eventType":"other","y":2}]}}"#;
+    let (document, readings) = read(&plan, body);
+    assert_eq!(readings.len(), 2);
+    let first = data(&plan, &document, &readings[0]);
+    assert_eq!(first["event"], "session.login");
+    assert_eq!(first["subject"]["id"], "u1");
+    assert_eq!(first["unmapped"], serde_json::json!({"data": {"events": [{"uuid": "1", "actor": {"x": 1}}]}}));
+    let second = data(&plan, &document, &readings[1]);
+    assert_eq!(second["event"], "vendor.event");
+    assert_eq!(second["unmapped"]["data"]["events"], serde_json::json!([{"uuid":"2","eventType":"other","y":2}]));
+    assert_eq!(read(&plan, r#"{"data":{"events":[]}}"#).1.len(), 0);
+    let many = format!(r#"{{"data":{{"events":[{}1]}}}}"#, "1,".repeat(EVENTS_MAX));
+    let document = Document::parse(Bytes::from(many)).expect("JSON");
+    assert_eq!(plan.read(&document).unwrap_err(), Unreadable::TooMany);
+}
+
+/// Leaves that say something, as texts.
+fn leaves(value: &Json, into: &mut Vec<String>) {
+    match value {
+        Json::Array(elements) => elements.iter().for_each(|element| leaves(element, into)),
+        Json::Object(members) => members.values().for_each(|member| leaves(member, into)),
+        Json::Null => {}
+        Json::String(text) if text.is_empty() => {}
+        Json::String(text) => into.push(text.clone()),
+        other => into.push(other.to_string()),
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        "[a-z]{0,6}".prop_map(Json::from),
+        Just(Json::from("2024-01-15T10:35:00+02:00")),
+        Just(Json::from("a@example.com")),
+    ];
+    leaf.prop_recursive(3, 24, 5, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            proptest::collection::btree_map("[a-z]{1,3}", inner, 0..4)
+                .prop_map(|members| Json::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// A vendor's sample with members taken away, replaced and added at random places.
+fn disturbed() -> impl Strategy<Value = (&'static str, Json)> {
+    let places = proptest::collection::vec((any::<u16>(), any_json(), any::<bool>()), 0..8);
+    (0..BUILTIN.len(), any::<u16>(), places).prop_map(|(vendor, sample, places)| {
+        let vendor = BUILTIN[vendor].0;
+        let samples = builtin(vendor).expect("built in").sample;
+        let body = &samples[usize::from(sample) % samples.len()].body;
+        let mut json: Json = serde_json::from_str(body).expect("JSON");
+        for (place, value, add) in places {
+            let mut pointers = Vec::new();
+            collect(&json, String::new(), &mut pointers);
+            let pointer = pointers[usize::from(place) % pointers.len()].clone();
+            let Some(target) = json.pointer_mut(&pointer) else { continue };
+            match target {
+                Json::Object(members) if add => {
+                    members.insert("extra".into(), value);
+                }
+                _ => *target = value,
+            }
+        }
+        (vendor, json)
+    })
+}
+
+fn collect(value: &Json, at: String, into: &mut Vec<String>) {
+    match value {
+        Json::Array(elements) => {
+            elements.iter().enumerate().for_each(|(nth, element)| collect(element, format!("{at}/{nth}"), into));
+        }
+        Json::Object(members) => {
+            members.iter().for_each(|(name, member)| collect(member, format!("{at}/{name}"), into));
+        }
+        _ => {}
+    }
+    into.push(at);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Identity event §5.1: what the vendor said is mapped, unmapped or redacted, never lost.
+    #[test]
+    fn nothing_is_lost((vendor, body) in disturbed()) {
+        let plan = plan(vendor);
+        let (document, readings) = read(&plan, &body.to_string());
+        let data = data(&plan, &document, &readings[0]);
+        let mut said = Vec::new();
+        leaves(&body, &mut said);
+        let mut told = Vec::new();
+        leaves(&data, &mut told);
+        let redacted: Vec<&str> =
+            data["vendor"]["redacted"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        let mut hidden = Vec::new();
+        for pointer in redacted {
+            leaves(body.pointer(pointer).expect("a pointer into the body"), &mut hidden);
+        }
+        for leaf in said {
+            let equivalent = |text: &String| {
+                text.eq_ignore_ascii_case(&leaf)
+                    || text.parse::<f64>().is_ok_and(|number| leaf.parse() == Ok(number))
+                    || text.parse::<std::net::IpAddr>().is_ok_and(|ip| leaf.parse() == Ok(ip))
+                    || (leaf.contains(text.trim_end_matches('0')) && leaf.contains(','))
+                    || text.parse::<Timestamp>().is_ok_and(|at| {
+                        leaf.parse().ok() == Some(at) || leaf.parse().ok() == Some(at.as_second())
+                    })
+            };
+            let consumed = ["event", "1.0", "application/json"].contains(&leaf.as_str()) && vendor == "authpi"
+                || leaf.eq_ignore_ascii_case("primary");
+            prop_assert!(
+                consumed || told.iter().any(equivalent) || hidden.contains(&leaf),
+                "{leaf} of {body:#} is not in {data:#}"
+            );
+        }
+    }
+
+    /// Whatever comes in, what goes out is a `data` object of the published schema's shape.
+    #[test]
+    fn the_fixed_members_are_always_there((vendor, body) in disturbed()) {
+        let plan = plan(vendor);
+        let (document, readings) = read(&plan, &body.to_string());
+        let data = data(&plan, &document, &readings[0]);
+        for member in ["version", "event", "received_at", "time_source", "outcome", "severity", "tags", "vendor", "unmapped"] {
+            prop_assert!(!data[member].is_null(), "{member}");
+        }
+        prop_assert!(data["test"].is_boolean());
+    }
+}
