@@ -7,3 +7,4 @@ pub mod clock;
 pub mod json;
 pub mod secret;
 pub mod units;
+pub mod upstream;
