@@ -6,5 +6,6 @@
 pub mod clock;
 pub mod json;
 pub mod secret;
+pub mod server;
 pub mod units;
 pub mod upstream;

@@ -113,3 +113,36 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_has_its_default_and_nothing_unknown_is_taken() {
+        let settings: Settings = toml::from_str("timeout = '3s'\nretry = { attempts = 1 }").unwrap();
+        let options = settings.options();
+        assert_eq!(options.timeout, Duration::from_secs(3));
+        assert_eq!((options.attempts.get(), options.concurrency.get()), (1, 64));
+        assert_eq!(options.backoff_base, Duration::from_millis(100));
+
+        let formats = [
+            ("cloudevents", Format::CloudEvents),
+            ("cloudevents-binary", Format::CloudEventsBinary),
+            ("raw", Format::Raw),
+        ];
+        for (text, format) in formats {
+            let settings: Settings = toml::from_str(&format!("format = '{text}'")).unwrap();
+            assert_eq!(settings.format, Some(format));
+        }
+        for text in ["urll = ''", "concurrency = 0", "retry = { attempts = 0 }", "secrets = [{ key = '' }]"] {
+            assert!(toml::from_str::<Settings>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let settings: Settings = toml::from_str("secret = 'canary'\nurl = 'http://canary@app'").unwrap();
+        assert!(!format!("{settings:?}").contains("canary"));
+    }
+}

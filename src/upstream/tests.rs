@@ -162,7 +162,7 @@ async fn what_the_app_postpones_is_sent_again_if_time_is_left() {
     let deliveries = async { [upstream.deliver(&out, soon()).await, upstream.deliver(&out, soon()).await] };
     let (outcomes, ()) = tokio::join!(deliveries, app);
     let busy =
-        Failure::Busy { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: Some(Duration::from_secs(60)) };
+        Failure::Busy { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: Some(Duration::from_mins(1)) };
     assert_eq!(outcomes, [Ok(Delivered { status: StatusCode::OK, attempts: 2 }), Err(busy)]);
 }
 
