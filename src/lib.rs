@@ -4,12 +4,15 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod cloudevent;
 pub mod identity;
 pub mod json;
 pub mod limit;
 pub mod rejection;
 pub mod scheme;
 pub mod secret;
+pub mod server;
 pub mod store;
 pub mod units;
+pub mod upstream;
 pub mod vendor;

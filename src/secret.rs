@@ -2,10 +2,25 @@
 
 use std::{fmt, sync::Arc};
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 /// Shortest secret, in bytes, that is taken without `allow_weak = true`.
 pub const SECRET_BYTES_MIN: usize = 16;
+
+/// One member of `secrets = […]`: where a secret is, and the id that names it. Exactly one of `env` and `file` is set;
+/// whoever reads the secret checks that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretRef {
+    /// Environment variable that holds the secret.
+    pub env: Option<String>,
+    /// File that holds the secret; one trailing newline is stripped.
+    pub file: Option<String>,
+    /// Names the secret in metrics and logs, such as `current` or `previous`.
+    pub id: Option<String>,
+}
 
 /// One configured secret. Its id names it in metrics, logs and `vendor.verification.key_id`; its bytes appear nowhere.
 #[derive(Clone)]
@@ -18,10 +33,7 @@ impl Secret {
     /// A secret with the id the operator gave it, if any.
     #[must_use]
     pub fn new(id: Option<&str>, bytes: Vec<u8>) -> Self {
-        Self {
-            id: id.map(Arc::from),
-            bytes: Arc::new(Zeroizing::new(bytes)),
-        }
+        Self { id: id.map(Arc::from), bytes: Arc::new(Zeroizing::new(bytes)) }
     }
 
     /// The id the operator gave it: set only under `secrets = [{ id = "…" }]`.

@@ -142,7 +142,8 @@ mod tests {
         let mut windows = Windows::default();
         let on = toggle("application.enabled");
         for second in 0..200_000_i64 {
-            let event = Windowed { group: u128::try_from(second).unwrap(), ..on.clone() };
+            let mut event = on.clone();
+            event.group = u128::try_from(second).unwrap();
             windows.id(&event, Timestamp::from_second(1_700_000_000 + second).unwrap());
         }
         assert!(windows.groups.len() < 5_000, "{}", windows.groups.len());

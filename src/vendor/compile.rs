@@ -54,6 +54,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub(super) struct EventPlan {
     pub names: Vec<String>,
+    pub when: Vec<Slot>,
     pub event_type: EventType,
     pub fields: FieldPlan,
     pub subject: Option<Template>,
@@ -229,6 +230,7 @@ impl Compiler<'_> {
         fields.assignments.sort_by_key(|assignment| assignment.field);
         EventPlan {
             names: rule.names.clone(),
+            when: self.slots(&[place[0], place[1], "when"], &rule.when),
             event_type: rule.event_type,
             fields,
             subject,

@@ -87,7 +87,7 @@ pub fn convert(document: &Document, at: Index, text: Option<&str>, shape: Shape)
             return match timezone(&text) {
                 Some(name) if name == text => Converted::Whole(Value::Text(name.into())),
                 Some(name) => Converted::Part(Value::Text(name.into())),
-                None => Converted::No,
+                None => Converted::Odd,
             };
         }
         Shape::Constant | Shape::Bool | Shape::Tags | Shape::Json | Shape::Scalar | Shape::List(_) => None,

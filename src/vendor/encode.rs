@@ -102,7 +102,7 @@ impl Encoder<'_> {
     /// Whether a member has a value although no rule gave it one.
     fn has(&self, field: Field) -> bool {
         match field {
-            REDACTED => !self.redactor.redacted.is_empty(),
+            REDACTED => self.redactor.redacted().len() > 0,
             RAW => !self.raw.is_empty(),
             OUTCOME | SEVERITY | TEST | TAGS => true,
             IP_VERSION | REGION_ISO => false,
@@ -135,7 +135,7 @@ impl Encoder<'_> {
             VERIFICATION => self.verification(out),
             REDACTED => {
                 out.push(b'[');
-                for pointer in &self.redactor.redacted {
+                for pointer in self.redactor.redacted() {
                     write::comma(out);
                     write::string(out, pointer);
                 }

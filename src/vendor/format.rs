@@ -137,6 +137,9 @@ pub struct EventRule {
     /// Names, or prefixes that end in `*`.
     #[serde(rename = "match")]
     pub names: Vec<String>,
+    /// Only if any of these is there and not null.
+    #[serde(default)]
+    pub when: Vec<String>,
     /// One of the closed list.
     #[serde(rename = "type")]
     pub event_type: EventType,

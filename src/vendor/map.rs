@@ -96,7 +96,7 @@ fn assign(
     if let Some(each) = &rules.each {
         return list(each, assignment, document, source, found, usage);
     }
-    let (at, whole) = picked(rules, document, source)?;
+    let at = picked(rules, document, source, usage)?;
     if let Some(other) = rules.same_as.and_then(|slot| found.get(slot))
         && document.raw(other) != document.raw(at)
     {
@@ -109,37 +109,35 @@ fn assign(
         Edited::Odd => return usage.take(document, at, Converted::Odd, rules.keep),
     };
     let converted = convert(document, at, text.as_deref(), shape);
-    if whole {
-        usage.take(document, source, converted, rules.keep)
-    } else {
-        usage.copy(converted)
-    }
+    usage.take(document, at, converted, rules.keep)
 }
 
-/// The value a rule means: itself, or one element of an array. True: the source says nothing else and is used up.
-fn picked(rules: &Rules, document: &Document, source: Index) -> Option<(Index, bool)> {
-    let Some(pick) = &rules.pick else { return Some((source, true)) };
+/// The value a rule means: itself, or one element of an array. What else is in the array stays unused.
+fn picked(rules: &Rules, document: &Document, source: Index, usage: &mut Usage) -> Option<Index> {
+    let Some(pick) = &rules.pick else { return Some(source) };
     let take = |element| match &rules.take {
         Some(name) => document.member(element, name),
         None => Some(element),
     };
     let mut elements = document.elements(source);
     let first = elements.next()?;
-    let sole = elements.next().is_none();
     match pick {
-        Pick::Only => sole.then(|| take(first))?.map(|at| (at, rules.take.is_none())),
+        Pick::Only => if elements.next().is_none() { take(first) } else { None },
         Pick::Max => {
             let values = document.elements(source).filter_map(take);
             let texts = values.filter_map(|at| document.scalar(at).map(|text| (text, at)));
-            texts.max_by(|(left, _), (right, _)| left.cmp(right)).map(|(_, at)| (at, false))
+            texts.max_by(|(left, _), (right, _)| left.cmp(right)).map(|(_, at)| at)
         }
         Pick::Where(wanted) => {
-            let is_it = |element: &Index| {
-                let word = document.member(*element, &wanted.member).and_then(|at| document.string(at));
-                word.is_some_and(|word| word.eq_ignore_ascii_case(&wanted.equals))
+            let word = |element| {
+                let at = document.member(element, &wanted.member)?;
+                document.string(at)?.eq_ignore_ascii_case(&wanted.equals).then_some(at)
             };
-            let element = document.elements(source).find(is_it).unwrap_or(first);
-            take(element).map(|at| (at, sole))
+            let chosen = document.elements(source).find_map(|element| Some((element, word(element)?)));
+            if let Some((_, word)) = chosen {
+                usage.consume(word);
+            }
+            take(chosen.map_or(first, |(element, _)| element))
         }
     }
 }
@@ -214,18 +212,6 @@ impl Usage {
     fn consume_if_empty(&mut self, document: &Document, at: Index) {
         if document.elements(at).next().is_none() {
             self.consume(at);
-        }
-    }
-
-    /// A value that is told, and stays where it is as well.
-    fn copy(&mut self, converted: Converted) -> Option<Value> {
-        match converted {
-            Converted::Whole(value) | Converted::Part(value) => Some(value),
-            Converted::No => None,
-            Converted::Odd => {
-                self.partial = true;
-                None
-            }
         }
     }
 

@@ -182,7 +182,7 @@ impl Plan {
 
     fn event(&self, document: &Document, found: &Found, item: Option<(Index, Index)>) -> Reading {
         let (name, named_by) = self.name(document, found);
-        let rule = name.as_deref().and_then(|name| self.rule(name));
+        let rule = name.as_deref().and_then(|name| self.rule(name, document, found));
         let mut usage = Usage::new(document);
         let mut values = Vec::new();
         let mut subject = None;
@@ -252,7 +252,7 @@ impl Plan {
         (None, Vec::new())
     }
 
-    fn rule(&self, name: &str) -> Option<&EventPlan> {
+    fn rule(&self, name: &str, document: &Document, found: &Found) -> Option<&EventPlan> {
         let same = |left: &[u8], right: &[u8]| {
             if self.ignore_name_case { left.eq_ignore_ascii_case(right) } else { left == right }
         };
@@ -262,7 +262,8 @@ impl Plan {
             }
             None => same(name.as_bytes(), pattern.as_bytes()),
         };
-        self.events.iter().find(|rule| rule.names.iter().any(fits))
+        let holds = |when: &[_]| when.is_empty() || found.first(document, when).is_some();
+        self.events.iter().find(|rule| rule.names.iter().any(fits) && holds(&rule.when))
     }
 
     /// The event's identity, and whether it is the one its recipe asks for.

@@ -1,6 +1,6 @@
 //! What no rule used: the vendor's members at their own places, secrets replaced. Identity event §5.1 and §5.4.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use super::map::Usage;
 use crate::{
@@ -13,13 +13,18 @@ pub(super) struct Redactor<'a> {
     document: &'a Document,
     redactions: &'a Redactions,
     path: Vec<Cow<'a, str>>,
-    /// JSON Pointers to what was replaced.
-    pub redacted: Vec<String>,
+    /// What was replaced, and the JSON Pointers to it.
+    redacted: BTreeMap<Index, String>,
 }
 
 impl<'a> Redactor<'a> {
     pub(super) fn new(document: &'a Document, redactions: &'a Redactions) -> Self {
-        Self { document, redactions, path: Vec::new(), redacted: Vec::new() }
+        Self { document, redactions, path: Vec::new(), redacted: BTreeMap::new() }
+    }
+
+    /// JSON Pointers to what was replaced so far, in the document's order.
+    pub(super) fn redacted(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.redacted.values().map(String::as_str)
     }
 
     /// Writes what is left of the document as an object. `item`: of that array only this element belongs to the event.
@@ -184,9 +189,7 @@ impl<'a> Redactor<'a> {
         write::string(out, REDACTED);
         let pointer: String =
             self.path.iter().flat_map(|step| ["/".to_owned(), step.replace('~', "~0").replace('/', "~1")]).collect();
-        if !self.redacted.contains(&pointer) {
-            self.redacted.push(pointer);
-        }
+        self.redacted.insert(at, pointer);
         true
     }
 

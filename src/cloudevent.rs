@@ -1,0 +1,164 @@
+//! The CloudEvents 1.0 envelope: structured (one JSON document) and binary (`ce-*` headers). Identity event §2.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+
+use crate::{
+    identity::{EventId, time},
+    json::write,
+    scheme::Assurance,
+    vendor::Reading,
+};
+
+/// Content type of an event in structured mode.
+pub const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
+
+/// What a source puts into all its events.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// CloudEvents `source`: with the id, what makes an event unique.
+    pub source: String,
+    /// What stands before the short type, without the dot.
+    pub type_prefix: String,
+    /// Where the schema of `data` is served, if the gateway knows its own address.
+    pub dataschema: Option<String>,
+    pub vendor: String,
+}
+
+/// The attributes of one event.
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    pub origin: &'a Origin,
+    pub id: EventId,
+    pub reading: &'a Reading,
+    pub received_at: Timestamp,
+    pub assurance: Assurance,
+    pub traceparent: &'a str,
+}
+
+impl Envelope<'_> {
+    /// The event in structured mode; `data` writes the data object.
+    pub fn structured(&self, capacity: usize, data: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::with_capacity(capacity);
+        out.push(b'{');
+        self.attributes(|name, value| {
+            write::name(&mut out, name);
+            match value {
+                Value::Text(text) => write::string(&mut out, text),
+                Value::True => out.extend_from_slice(b"true"),
+            }
+            if name == "time" {
+                write::name(&mut out, "datacontenttype");
+                write::string(&mut out, "application/json");
+                if let Some(schema) = &self.origin.dataschema {
+                    write::name(&mut out, "dataschema");
+                    write::string(&mut out, schema);
+                }
+            }
+        });
+        write::name(&mut out, "data");
+        data(&mut out);
+        out.push(b'}');
+        out
+    }
+
+    /// The attributes as headers (CloudEvents HTTP binding §3.1.3). Of the data they say no more than the body itself:
+    /// no `datacontenttype`, and a `dataschema` only if the body is the data object.
+    pub fn binary(&self, headers: &mut HeaderMap, body_is_data: bool) {
+        let mut put = |name: &str, text: &str| {
+            // Unwrap safety: names are the attributes' own, and encoded values are visible ASCII.
+            let name = HeaderName::try_from(format!("ce-{name}")).expect("a header name");
+            headers.insert(name, HeaderValue::try_from(encoded(text)).expect("visible ASCII"));
+        };
+        self.attributes(|name, value| match value {
+            Value::Text(text) => put(name, text),
+            Value::True => put(name, "true"),
+        });
+        if let Some(schema) = self.origin.dataschema.as_deref().filter(|_| body_is_data) {
+            put("dataschema", schema);
+        }
+    }
+
+    /// Every attribute but those that speak of the data, in the order of the specification.
+    fn attributes(&self, mut put: impl FnMut(&'static str, Value<'_>)) {
+        let reading = self.reading;
+        let id = self.id.to_string();
+        let mut text = |name, text: &str| put(name, Value::Text(text));
+        text("specversion", "1.0");
+        text("id", &id);
+        text("source", &self.origin.source);
+        text("type", &format!("{}.{}", self.origin.type_prefix, reading.event_type));
+        if let Some(subject) = &reading.subject {
+            text("subject", subject);
+        }
+        let received = times(|out| time::write_millis(out, self.received_at));
+        match reading.occurred_at {
+            Some(at) => text("time", &times(|out| time::write(out, at))),
+            None => text("time", &received),
+        }
+        text("recordedtime", &received);
+        text("partitionkey", reading.partition_key.as_deref().unwrap_or(&id));
+        if let Some(id) = &reading.correlation_id {
+            text("correlationid", id);
+        }
+        text("traceparent", self.traceparent);
+        text("hwvendor", &self.origin.vendor);
+        text("hwvendorevent", plain(&reading.name));
+        text("hwassurance", self.assurance.as_str());
+        if reading.test {
+            put("hwtest", Value::True);
+        }
+    }
+}
+
+enum Value<'a> {
+    Text(&'a str),
+    True,
+}
+
+fn times(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::with_capacity(30);
+    write(&mut out);
+    // Unwrap safety: digits and punctuation.
+    String::from_utf8(out).expect("ASCII")
+}
+
+/// A vendor's event name as an attribute. Attributes hold no control characters (CloudEvents §"Type System"); the name
+/// itself stands in `data.vendor.event`.
+fn plain(name: &str) -> &str {
+    if name.is_empty() || name.chars().any(char::is_control) { "unknown" } else { name }
+}
+
+/// Percent-encodes what may not stand in a header: spaces, `"`, `%`, and all but U+0021 to U+007E.
+fn encoded(text: &str) -> String {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'%' | ..=0x20 | 0x7F.. => {
+                out.push('%');
+                out.push(char::from(HEX[usize::from(byte >> 4)]));
+                out.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+            _ => out.push(char::from(byte)),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_values_are_encoded_as_in_the_binding_s_example() {
+        assert_eq!(encoded("Euro € 😀"), "Euro%20%E2%82%AC%20%F0%9F%98%80");
+        assert_eq!(encoded("a\"b%c\r\n\0~!"), "a%22b%25c%0D%0A%00~!");
+    }
+
+    #[test]
+    fn names_with_control_characters_stay_out_of_attributes() {
+        assert_eq!(plain("login\r\nx: y"), "unknown");
+        assert_eq!(plain("login"), "login");
+    }
+}

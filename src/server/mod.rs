@@ -1,0 +1,124 @@
+//! The listeners' edge: accepts connections, bounds how many there are, serves HTTP/1.1 and HTTP/2 on one port, with or
+//! without TLS, and lets running requests finish when told to stop.
+
+mod connection;
+mod occupancy;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{error::Error, future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    connection::Terms,
+    occupancy::{Occupancy, Place},
+};
+pub use self::{
+    settings::{Bounds, Settings, TlsSettings},
+    tls::{Tls, TlsError},
+};
+
+/// Wait after a failed accept (such as for want of file descriptors); doubles up to the longest one.
+const BACKOFF: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How often a new connection is looked after that found all others busy.
+const PLACE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Serves until `stop` fires, then tells open connections to close, lets running requests finish, and returns when all
+/// connections are done. The caller bounds that time; dropping the future closes what is left of the connections.
+///
+/// The `handler` gets the address of the peer (IPv4 as such, also on an IPv6 socket). Time-outs end at the complete head
+/// of a request; body and answer are the handler's to bound. When the peer goes away, the handler's future is dropped.
+/// When `connections_max` is reached, the connection without a request for longest is closed; if all are busy, the new
+/// one waits.
+pub async fn serve<F, Fut, B>(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    bounds: Bounds,
+    stop: CancellationToken,
+    handler: F,
+) where
+    F: Fn(SocketAddr, Request<Incoming>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let terms = Arc::new(Terms::new(bounds, tls));
+    let occupancy = Occupancy::new(bounds.connections_max);
+    let mut connections = JoinSet::new();
+    let spawn = |connections: &mut JoinSet<()>, stream, peer: SocketAddr, place| {
+        let (terms, stop, handler) = (Arc::clone(&terms), stop.child_token(), handler.clone());
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        connections.spawn(async move { terms.serve(stream, peer, place, stop, handler).await });
+    };
+    let mut backoff = BACKOFF;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(ended) = connections.join_next() => if ended.is_err() {
+                // Without the panic's message, which may show what was worked on.
+                tracing::error!("a connection's task panicked");
+            },
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    backoff = BACKOFF;
+                    if let Some(place) = stop.run_until_cancelled(place(&occupancy)).await {
+                        spawn(&mut connections, stream, peer, place);
+                    }
+                }
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    stop.run_until_cancelled(sleep(backoff)).await;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+    // Closing the listener resets whoever is still in its queue.
+    while let Some((stream, peer)) = accept_waiting(&listener).await {
+        if let Some(place) = occupancy.enter() {
+            spawn(&mut connections, stream, peer, place);
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn place(occupancy: &Arc<Occupancy>) -> Place {
+    loop {
+        match occupancy.enter() {
+            Some(place) => return place,
+            None => sleep(PLACE_INTERVAL).await,
+        }
+    }
+}
+
+async fn accept_waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    tokio::select! {
+        biased;
+        accepted = listener.accept() => accepted.ok(),
+        () = ready(()) => None,
+    }
+}
+
+/// Whether an accept failed because its peer was gone already.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}

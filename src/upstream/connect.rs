@@ -1,0 +1,102 @@
+//! One new connection to the app: dialled, encrypted if asked, driven by a task of its own.
+
+use std::{fmt, io, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, crypto::ring},
+};
+
+use super::Target;
+
+/// Most bytes of the head of an answer that are read.
+const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// The sending half of a connection. Dropping it lets the connection close.
+pub(super) type Connection = http1::SendRequest<Full<Bytes>>;
+
+/// The certificate authorities an https upstream may be certified by. Cheap to clone.
+#[derive(Clone)]
+pub struct Roots(Arc<ClientConfig>);
+
+/// What is wrong with the contents of a `ca_file`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RootsError(&'static str);
+
+impl Roots {
+    /// The public authorities (Mozilla's list, as of the build) and those in `extra`, the contents of a PEM file.
+    ///
+    /// # Errors
+    /// If `extra` holds no certificate, or one that cannot be read.
+    pub fn new(extra: Option<&[u8]>) -> Result<Self, RootsError> {
+        let mut store = RootCertStore::empty();
+        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let public = store.len();
+        for certificate in extra.into_iter().flat_map(CertificateDer::pem_slice_iter) {
+            let certificate = certificate.map_err(|_| RootsError("is not a valid PEM file"))?;
+            store.add(certificate).map_err(|_| RootsError("holds a certificate that is not valid X.509"))?;
+        }
+        if extra.is_some() && store.len() == public {
+            return Err(RootsError("holds no certificate"));
+        }
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            // Unwrap safety: ring has cipher suites for both TLS 1.2 and 1.3, which is all that is checked here.
+            .expect("ring supports the default protocol versions")
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roots").finish_non_exhaustive()
+    }
+}
+
+/// Opens a connection. No deadline of its own; dropping the future gives up.
+pub(super) async fn connect(target: &Target, roots: &Roots) -> io::Result<Connection> {
+    match target {
+        Target::Unix { socket, .. } => handshake(UnixStream::connect(socket).await?).await,
+        Target::Tcp { host, port, tls, .. } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            match tls {
+                None => handshake(stream).await,
+                Some(name) => {
+                    let connector = TlsConnector::from(Arc::clone(&roots.0));
+                    handshake(connector.connect(name.clone(), stream).await?).await
+                }
+            }
+        }
+    }
+}
+
+async fn handshake<T>(stream: T) -> io::Result<Connection>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(ANSWER_HEAD_BYTES_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to upstream ended");
+        }
+    });
+    Ok(sender)
+}
