@@ -68,7 +68,7 @@ impl Windows {
     /// Forgets groups whose window has long been closed; the cost is spread over the additions.
     fn sweep(&mut self, now: Timestamp) {
         self.unswept += 1;
-        if self.unswept > self.groups.len().max(64) {
+        if self.unswept > (self.groups.len() / 2).max(64) {
             self.unswept = 0;
             self.groups.retain(|_, group| {
                 let width = group.open.since.duration_until(group.open.until);

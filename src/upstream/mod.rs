@@ -12,10 +12,6 @@ mod tests;
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use governor::{
-    DefaultDirectRateLimiter, Quota,
-    clock::{Clock as _, DefaultClock},
-};
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
     header::{CONTENT_LENGTH, HOST},
@@ -33,7 +29,7 @@ pub use self::{
     settings::{Format, Options, Retry, Settings},
     target::{Target, TargetError},
 };
-use crate::{clock::Clock, units::Rate};
+use crate::{clock::Clock, limit::Budget};
 
 /// Longest time to connect, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -92,7 +88,7 @@ pub struct Upstream {
     options: Options,
     clock: Clock,
     permits: Semaphore,
-    rate: Option<DefaultDirectRateLimiter>,
+    rate: Budget,
     pool: Pool,
 }
 
@@ -107,7 +103,7 @@ impl Upstream {
             target,
             roots,
             permits: Semaphore::new(usize::try_from(options.concurrency.get()).unwrap_or(usize::MAX >> 3)),
-            rate: quota(options.rate).map(DefaultDirectRateLimiter::direct),
+            rate: Budget::new(options.rate, "upstream", &clock),
             options,
             clock,
             pool: Pool::default(),
@@ -166,9 +162,7 @@ impl Upstream {
     fn admit(&self) -> Result<SemaphorePermit<'_>, Failure> {
         let saturated = |retry_after| Failure::Saturated { retry_after };
         let permit = self.permits.try_acquire().map_err(|_| saturated(SATURATED_RETRY_AFTER))?;
-        if let Some(rate) = &self.rate {
-            rate.check().map_err(|until| saturated(until.wait_time_from(DefaultClock::default().now())))?;
-        }
+        self.rate.take().map_err(|limited| saturated(limited.retry_after.unwrap_or(SATURATED_RETRY_AFTER)))?;
         Ok(permit)
     }
 
@@ -237,15 +231,6 @@ async fn drain(mut body: Incoming) -> Result<bool, hyper::Error> {
         }
     }
     Ok(true)
-}
-
-fn quota(rate: Rate) -> Option<Quota> {
-    match rate {
-        Rate::Unlimited => None,
-        Rate::Limited { count, per, burst } => {
-            Quota::with_period(per.duration() / count.get()).map(|quota| quota.allow_burst(burst))
-        }
-    }
 }
 
 impl fmt::Debug for Upstream {

@@ -181,8 +181,8 @@ impl Compiler<'_> {
         pointers.iter().map(|pointer| self.slot(path, pointer)).collect()
     }
 
-    fn template(&mut self, path: &[&str], text: &str) -> Option<Template> {
-        Template::compile(text, &mut self.paths).map_err(|what| self.fault(path, what)).ok()
+    fn template(&mut self, path: &[&str], text: &str, base: &str) -> Option<Template> {
+        Template::compile(text, base, &mut self.paths).map_err(|what| self.fault(path, what)).ok()
     }
 
     fn names(&mut self) -> Vec<(Vec<Slot>, Template, Vec<Slot>)> {
@@ -190,7 +190,7 @@ impl Compiler<'_> {
         for (at, rule) in self.file.name.iter().enumerate() {
             let at = at.to_string();
             let when = self.slots(&["name", &at, "when"], &rule.when);
-            if let Some(template) = self.template(&["name", &at, "name"], &rule.name) {
+            if let Some(template) = self.template(&["name", &at, "name"], &rule.name, "") {
                 let read = template.slots().collect();
                 names.push((when, template, read));
             }
@@ -211,7 +211,7 @@ impl Compiler<'_> {
                 let path = [path.as_slice(), &[target.as_str()]].concat();
                 match (target.as_str(), source) {
                     (SUBJECT, Source::Literal(text)) => {
-                        subject = subject.or_else(|| self.template(&path, text));
+                        subject = subject.or_else(|| self.template(&path, text, &base));
                     }
                     (CORRELATION, Source::Pointers(pointers)) => {
                         let pointers = pointers.iter().map(|pointer| format!("{base}{pointer}"));

@@ -63,10 +63,13 @@ pub fn data(
 ) {
     let mut redactor = Redactor::new(document, &plan.redactions);
     let mut unmapped = Vec::new();
-    let passthrough = reading.mapping == Mapping::Passthrough;
     let is_object = document.kind(Document::ROOT) == Kind::Object;
-    let untouched = Usage::new(document);
-    redactor.leftovers(&mut unmapped, if passthrough { &untouched } else { &reading.usage }, reading.item);
+    match (reading.mapping, reading.item) {
+        _ if !is_object => unmapped.extend_from_slice(b"{}"),
+        (Mapping::Passthrough, None) => redactor.whole(&mut unmapped, Document::ROOT),
+        (Mapping::Passthrough, item) => redactor.leftovers(&mut unmapped, &Usage::new(document), item),
+        (Mapping::Full | Mapping::Partial, item) => redactor.leftovers(&mut unmapped, &reading.usage, item),
+    }
     let mut raw = Vec::new();
     if plan.options.include_raw || !is_object {
         redactor.whole(&mut raw, Document::ROOT);

@@ -10,7 +10,7 @@ use super::{
     paths::Found,
 };
 use crate::{
-    identity::data::{Field, member},
+    identity::data::{Field, Shape, member},
     json::{Document, Index, Kind},
 };
 
@@ -93,6 +93,10 @@ fn assign(
     let Some(rules) = assignment.rules.as_deref() else {
         return usage.take(document, source, convert(document, source, None, shape), false);
     };
+    if rules.pick.is_some() && document.kind(source) != Kind::Array {
+        usage.partial = true;
+        return None;
+    }
     if let Some(each) = &rules.each {
         return list(each, assignment, document, source, found, usage);
     }
@@ -108,7 +112,13 @@ fn assign(
         Edited::Excluded => return None,
         Edited::Odd => return usage.take(document, at, Converted::Odd, rules.keep),
     };
-    let converted = convert(document, at, text.as_deref(), shape);
+    // What is only copied by its name must at least be of the right type.
+    let odd = rules.keep && shape == Shape::Text && document.kind(at) == Kind::Number;
+    let converted = if odd { Converted::Odd } else { convert(document, at, text.as_deref(), shape) };
+    if matches!(converted, Converted::Odd) && rules.split.is_some() {
+        // The other part may be mapped; this one is told by the original alone.
+        usage.keep(at);
+    }
     usage.take(document, at, converted, rules.keep)
 }
 
@@ -215,21 +225,26 @@ impl Usage {
         }
     }
 
+    /// Leaves a value in `unmapped`, whoever else has a use for it.
+    fn keep(&mut self, at: Index) {
+        self.kept.set(at);
+    }
+
     fn take(&mut self, document: &Document, at: Index, converted: Converted, keep: bool) -> Option<Value> {
         let (value, whole) = match converted {
-            Converted::Whole(value) => (Some(value), true),
-            Converted::Part(value) => (Some(value), false),
-            Converted::No => (None, false),
+            Converted::Whole(value) => (value, true),
+            Converted::Part(value) => (value, false),
+            Converted::No => return None,
             Converted::Odd => {
                 self.partial |= !keep && !document.says_nothing(at);
-                (None, false)
+                return None;
             }
         };
-        self.consumed.set(at);
+        self.consume(at);
         if !whole || keep {
-            self.kept.set(at);
+            self.keep(at);
         }
-        value
+        Some(value)
     }
 }
 

@@ -223,10 +223,10 @@ impl Plan {
             name: name.as_deref().unwrap_or(NAMELESS).into(),
             mapping,
             identity,
-            subject: match rule.is_some_and(|rule| rule.subject.is_some()) {
-                true => subject.map(Cow::Owned).and_then(attribute),
-                false => text(SUBJECT_ID).map(|id| format!("user/{id}")),
-            },
+            subject: subject
+                .map(Cow::Owned)
+                .and_then(attribute)
+                .or_else(|| text(SUBJECT_ID).map(|id| format!("user/{id}"))),
             correlation_id,
             partition_key: PARTITION.into_iter().find_map(text),
             occurred_at,
@@ -277,12 +277,12 @@ impl Plan {
         item: Option<(Index, Index)>,
     ) -> (Identity, bool) {
         let name = match name {
-            Some(name) if self.ignore_name_case => name.to_ascii_lowercase(),
-            name => name.unwrap_or_default().to_owned(),
+            Some(name) if self.ignore_name_case => Some(Cow::Owned(name.to_ascii_lowercase())),
+            name => name.map(Cow::Borrowed),
         };
         let own: &[IdPart] = rule.filter(|rule| !rule.id.is_empty()).map_or(&self.id, |rule| &rule.id);
         let begin = || Recipe::new(&self.vendor);
-        let recipe = own.iter().try_fold(begin(), |recipe, part| part.add(recipe, document, found, &name));
+        let recipe = own.iter().try_fold(begin(), |recipe, part| part.add(recipe, document, found, name.as_deref()));
         let window = self.window.as_ref().filter(|_| rule.is_some_and(|rule| rule.window));
         match (recipe.filter(|_| !own.is_empty()), window) {
             (Some(recipe), None) => (Identity::Fixed(recipe.id()), true),

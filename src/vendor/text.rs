@@ -33,10 +33,12 @@ pub enum IdPart {
 // === impl Template ===
 
 impl Template {
+    /// Reads a text; its pointers begin at `base`.
+    ///
     /// # Errors
     ///
     /// An open brace without its end, or braces around something that is no pointer.
-    pub fn compile(text: &str, paths: &mut Paths) -> Result<Self, &'static str> {
+    pub fn compile(text: &str, base: &str, paths: &mut Paths) -> Result<Self, &'static str> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, behind)) = rest.split_once('{') {
@@ -44,7 +46,7 @@ impl Template {
             if !pointer.starts_with('/') {
                 return Err("braces hold a pointer, which begins with `/`");
             }
-            pieces.push((before.into(), paths.add(pointer)));
+            pieces.push((before.into(), paths.add(&format!("{base}{pointer}"))));
             rest = after;
         }
         Ok(Self { pieces, end: rest.into() })
@@ -92,17 +94,17 @@ impl IdPart {
 
     /// Adds this part to a recipe. None: what the part needs is not there.
     #[must_use]
-    pub fn add(&self, recipe: Recipe, document: &Document, found: &Found, name: &str) -> Option<Recipe> {
+    pub fn add(&self, recipe: Recipe, document: &Document, found: &Found, name: Option<&str>) -> Option<Recipe> {
         match self {
             Self::Literal(text) => Some(recipe.part(Some(text))),
-            Self::Name => Some(recipe.part(Some(name))),
+            Self::Name => Some(recipe.part(Some(name?))),
             Self::Value { slots, or_null } => {
                 let text: Option<Cow<'_, str>> =
                     found.first(document, slots).and_then(|value| document.scalar(value));
                 (text.is_some() || *or_null).then(|| recipe.part(text.as_deref()))
             }
             Self::Hash(slot) => {
-                let raw = document.raw(found.get(*slot)?);
+                let raw = document.raw(found.first(document, &[*slot])?);
                 Some(recipe.part(Some(&hex::encode(Sha256::digest(raw)))))
             }
         }

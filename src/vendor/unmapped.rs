@@ -27,12 +27,10 @@ impl<'a> Redactor<'a> {
         self.redacted.values().map(String::as_str)
     }
 
-    /// Writes what is left of the document as an object. `item`: of that array only this element belongs to the event.
+    /// Writes what is left of the document, which is an object. `item`: of that array only this element belongs to the event.
     pub(super) fn leftovers(&mut self, out: &mut Vec<u8>, usage: &Usage, item: Option<(Index, Index)>) {
         let start = out.len();
-        if self.document.kind(Document::ROOT) != Kind::Object
-            || !self.leftover(out, Document::ROOT, usage, item)
-        {
+        if !self.leftover(out, Document::ROOT, usage, item) {
             out.truncate(start);
             out.extend_from_slice(b"{}");
         }

@@ -1,0 +1,3 @@
+//! All integration tests in one binary: what it starts is the real program, on free ports, with real sockets.
+
+mod golden;
