@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod cloudevent;
+pub mod config;
 pub mod identity;
 pub mod json;
 pub mod limit;
