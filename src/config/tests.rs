@@ -159,6 +159,16 @@ fn files_that_cannot_be_read() {
 }
 
 #[test]
+fn a_file_cut_short_is_read_or_refused() {
+    let example = include_bytes!("../../config.example.toml");
+    let refused = |length: &usize| match read(&example[..*length], &[], &Dict::new()) {
+        Ok(_) => false,
+        Err(report) => report.has_errors(),
+    };
+    assert!((0..example.len()).step_by(41).filter(refused).count() > 50);
+}
+
+#[test]
 fn the_environment_lies_over_the_file_and_flags_over_both() {
     let text = "[server]\nlisten = '127.0.0.1:1'\nconnections_max = 1\nrequests_max = 1";
     let env = [("HOOKWARDEN_SERVER__CONNECTIONS_MAX", "2"), ("HOOKWARDEN_SERVER__REQUESTS_MAX", "2")];
