@@ -5,6 +5,7 @@ mod connect;
 mod pool;
 mod retry;
 mod settings;
+mod sign;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use self::{connect::Connection, pool::Pool};
 pub use self::{
     connect::{Roots, RootsError},
     settings::{Format, Options, Retry, Settings},
+    sign::{Signer, Undecodable},
     target::{Target, TargetError},
 };
 use crate::{clock::Clock, limit::Budget};

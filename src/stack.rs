@@ -1,0 +1,47 @@
+//! The path of a webhook, top to bottom. The request's type changes on its way down, so that a stage in the wrong place
+//! does not compile: `Request<Intake>` → `Routed` → `Arrival` → `Verified` → `Event` → `Claimed` → `Reply`.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::Body;
+use tower::{Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, service_fn};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    gateway::Gateway,
+    stage::{
+        Answer, Reply, admit::admit, challenge, collect::collect, dedup, dispatch::dispatch, meter::meter, normalize,
+        observe, rescue, route::route, verify::verify,
+    },
+};
+
+/// The stack of one configuration. It holds nothing but shared handles: making one takes no more than counting them.
+pub fn stack<B>(
+    gateway: Arc<Gateway>,
+) -> impl Service<(SocketAddr, Request<B>), Response = Answer, Error = Infallible, Future: Send> + Clone
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let it = || Arc::clone(&gateway);
+    let requests = Arc::clone(&gateway.shared.requests);
+    let last = it();
+    ServiceBuilder::new()
+        .layer(observe::layer(&gateway)) // one log line, one count, one duration
+        .layer_fn(rescue::rescue) // a refusal becomes an answer, here alone
+        .layer(CatchPanicLayer::custom(rescue::panicked)) // 500; the process goes on
+        .load_shed() // past requests_max, 503 at once
+        .layer(GlobalConcurrencyLimitLayer::with_semaphore(requests))
+        .timeout(gateway.request_timeout)
+        .layer(challenge::layer(&gateway)) // what is no delivery: the schema
+        .map_response(Reply::into_response)
+        .filter(route(it())) // path, method, media type: 404 405 415
+        .filter(admit(it())) // allow list, budget of the address: 403 429
+        .filter_async(collect(it())) // the body, within its bounds: 408 413 503
+        .filter(verify(it())) // the vendor's? 401
+        .layer(normalize::layer(&gateway)) // one JSON document, 400; its events
+        .layer(dedup::layer(&gateway)) // each once; copies get the first one's answer
+        .filter(meter) // the source's own budget: 429
+        .service(service_fn(move |claimed| dispatch(Arc::clone(&last), claimed))) // to the app: 502 503 504
+}

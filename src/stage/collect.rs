@@ -1,0 +1,88 @@
+//! Collect: the body, whole, within its bounds of size and time and within what all bodies together may take.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout_at,
+};
+
+use crate::{
+    event::{Arrival, Routed},
+    gateway::Gateway,
+    rejection::{Code, Rejection},
+};
+
+/// Room made for a body before any of it is here: what is declared may never come.
+const FIRST_BYTES_MAX: usize = 16 << 10;
+
+/// The stage.
+pub fn collect<B>(
+    gateway: Arc<Gateway>,
+) -> impl FnMut(Routed<B>) -> std::pin::Pin<Box<dyn Future<Output = Result<Arrival, Rejection>> + Send>> + Clone
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    move |request| {
+        let gateway = Arc::clone(&gateway);
+        Box::pin(async move {
+            let Routed { source, head, body, client, received } = request;
+            let deadline = tokio::time::Instant::now() + gateway.body_timeout;
+            let read = read(body, gateway.body_bytes_max, &gateway.shared.body_bytes);
+            let (body, held) = timeout_at(deadline, read)
+                .await
+                .map_err(|_| Rejection::new(Code::BodyTimeout, "body_timeout is over"))??;
+            Ok(Arrival { source, head, body, client, received, held })
+        })
+    }
+}
+
+async fn read<B>(
+    mut body: B,
+    bytes_max: usize,
+    budget: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), Rejection>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let too_large = || Rejection::new(Code::BodyTooLarge, "body_bytes_max");
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > bytes_max {
+        return Err(too_large());
+    }
+    let mut held = hold(budget, declared)?;
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Rejection::new(Code::MalformedRequest, "the body broke off"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length > bytes_max {
+            return Err(too_large());
+        }
+        if length > held.num_permits() {
+            held.merge(hold(budget, length - held.num_permits())?);
+        }
+        // Most bodies come in one piece, and are not copied.
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+        } else {
+            if whole.is_empty() {
+                whole.reserve(declared.clamp(length, FIRST_BYTES_MAX.max(length)));
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok((if whole.is_empty() { first } else { whole.freeze() }, held))
+}
+
+fn hold(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Rejection> {
+    let full = || Rejection::new(Code::Overloaded, "inflight_bytes_max is reached");
+    let bytes = u32::try_from(bytes).map_err(|_| full())?;
+    Arc::clone(budget).try_acquire_many_owned(bytes).map_err(|_| full())
+}

@@ -1,0 +1,155 @@
+//! Dispatch: the event as the app wants it, signed, to the app. The vendor's answer follows the app's.
+
+use std::{fmt::Write, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONTENT_TYPE, USER_AGENT},
+};
+use tokio::time::Instant;
+
+use super::Reply;
+use crate::{
+    cloudevent::{Envelope, STRUCTURED},
+    event::{Claimed, Delivery},
+    gateway::Gateway,
+    rejection::{Code, Rejection},
+    source::Route,
+    upstream::{Failure, Format, Outgoing},
+    vendor::encode,
+};
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const SOURCE: HeaderName = HeaderName::from_static("hookwarden-source");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const AGENT: &str = concat!("hookwarden/", env!("CARGO_PKG_VERSION"));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Room beside the vendor's own bytes for the envelope and the members of `data`.
+const ENVELOPE_BYTES: usize = 2048;
+
+/// Kept back from the vendor's time budget, for the answer to reach it.
+const ANSWER_MARGIN: Duration = Duration::from_millis(250);
+
+/// The end of the way.
+pub async fn dispatch(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejection> {
+    let event = claimed.event();
+    let (delivery, route) = (event.delivery(), event.route());
+    let source = delivery.source();
+    let out = outgoing(&gateway, &claimed);
+    let began = Instant::now();
+    let outcome = route.app.upstream.deliver(&out, delivery.deadline() - ANSWER_MARGIN).await;
+    let took = began.elapsed();
+    let now = gateway.clock().now();
+    let event_type = event.reading().event_type;
+    match outcome {
+        Ok(delivered) => {
+            route.metrics.delivered("success", Some(delivered.status.as_u16()), took);
+            route.metrics.reached(delivery.received().since.elapsed());
+            source.metrics.event(event_type, "accepted");
+            source.metrics.accepted_at(now);
+            source.last.ended(now, true, format!("status code: {}", delivered.status.as_u16()));
+            Ok(Reply::of(source.success_status, claimed.id(), event_type, "accepted"))
+        }
+        Err(failure) => {
+            tracing::warn!(
+                source = %source.name,
+                upstream = route.app.upstream.name(),
+                id = %claimed.id(),
+                %failure,
+                "an event was not delivered"
+            );
+            source.last.ended(now, false, failure.to_string());
+            Err(rejection(failure, route, took))
+        }
+    }
+}
+
+/// What the vendor hears of a failure, and how it is counted.
+fn rejection(failure: Failure, route: &Route, took: Duration) -> Rejection {
+    let (result, status, code, retry_after) = match failure {
+        Failure::Unreachable => ("unreachable", None, Code::UpstreamUnreachable, None),
+        Failure::Refused(status) => ("refused", Some(status), Code::UpstreamRefused, None),
+        Failure::Busy { status, retry_after } => ("busy", Some(status), Code::Overloaded, retry_after),
+        Failure::Timeout => ("timeout", None, Code::UpstreamTimeout, None),
+        Failure::Broken => ("broken", None, Code::UpstreamUnreachable, None),
+        Failure::Saturated { retry_after } => ("busy", None, Code::Overloaded, Some(retry_after)),
+    };
+    route.metrics.delivered(result, status.map(|status| status.as_u16()), took);
+    let rejection = Rejection::new(code, failure.to_string());
+    Rejection { retry_after: retry_after.or(rejection.retry_after), ..rejection }
+}
+
+/// The request to the app: nothing of the vendor's request but what is told here.
+fn outgoing(gateway: &Gateway, claimed: &Claimed) -> Outgoing {
+    let event = claimed.event();
+    let (delivery, reading, app) = (event.delivery(), event.reading(), &event.route().app);
+    let trace = traceparent();
+    let envelope = Envelope {
+        origin: &delivery.source().origin,
+        id: claimed.id(),
+        reading,
+        received_at: delivery.received().at,
+        assurance: delivery.verification().assurance,
+        traceparent: &trace,
+    };
+    let data = |out: &mut Vec<u8>| {
+        let (plan, document) = (&delivery.source().plan, delivery.document());
+        encode::data(out, plan, reading, document, delivery.received().at, delivery.verification());
+    };
+    let capacity = ENVELOPE_BYTES + delivery.document().text().len();
+    let mut headers = HeaderMap::with_capacity(32);
+    let body = match app.format {
+        Format::CloudEvents => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(STRUCTURED));
+            Bytes::from(envelope.structured(capacity, data))
+        }
+        Format::CloudEventsBinary => {
+            headers.insert(CONTENT_TYPE, JSON);
+            envelope.binary(&mut headers, true);
+            let mut body = Vec::with_capacity(capacity);
+            data(&mut body);
+            Bytes::from(body)
+        }
+        Format::Raw => {
+            headers.insert(CONTENT_TYPE, delivery.content_type().cloned().unwrap_or(JSON));
+            envelope.binary(&mut headers, false);
+            delivery.document().text().clone()
+        }
+    };
+    identify(&mut headers, claimed, delivery, &trace);
+    let timestamp = gateway.clock().now().as_second();
+    let signature = app.signer.sign(&claimed.id().to_string(), &timestamp.to_string(), &body);
+    headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
+    headers.insert(WEBHOOK_SIGNATURE, signature);
+    Outgoing { headers, body }
+}
+
+fn identify(headers: &mut HeaderMap, claimed: &Claimed, delivery: &Delivery, trace: &str) {
+    let id = claimed.id().to_string();
+    let texts = [
+        (IDEMPOTENCY_KEY, format!("\"{id}\"")),
+        (WEBHOOK_ID, id),
+        (TRACEPARENT, trace.to_owned()),
+        (SOURCE, delivery.source().name.to_string()),
+        (X_FORWARDED_FOR, delivery.client().to_string()),
+    ];
+    for (name, text) in texts {
+        // All of these are visible ASCII: hex digits, a configured name, an address.
+        headers.extend(HeaderValue::try_from(text).ok().map(|value| (name, value)));
+    }
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+}
+
+/// A trace of our own (W3C Trace Context, version 00): the vendor's is not trusted.
+fn traceparent() -> String {
+    let mut text = String::with_capacity(55);
+    // Writing into a String does not fail.
+    write!(text, "00-{:032x}-{:016x}-01", fastrand::u128(1..), fastrand::u64(1..)).unwrap_or_default();
+    text
+}

@@ -1,0 +1,32 @@
+//! The stages of the stack, one a file, in the order they stand in `stack`. Most are a function; those that wrap the rest
+//! of the way (`observe`, `rescue`, `challenge`, `normalize`, `dedup`) are layers.
+
+pub mod admit;
+pub mod challenge;
+pub mod collect;
+pub mod dedup;
+mod detach;
+pub mod dispatch;
+pub mod meter;
+pub mod normalize;
+pub mod observe;
+mod reply;
+pub mod rescue;
+pub mod route;
+pub mod verify;
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::{Either, Full};
+use tower::BoxError;
+use tower_http::body::UnsyncBoxBody;
+
+pub use self::reply::{Outcome, Reply};
+
+/// The future of a stage that wraps the rest of the way.
+type Wrapped<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+/// What the server sends: what came back from the way, or an answer of `rescue`'s own.
+pub type Answer = Response<Either<UnsyncBoxBody<Bytes, BoxError>, Full<Bytes>>>;

@@ -1,0 +1,119 @@
+//! Normalize: the verified bytes, read as one JSON document, become events. One delivery may hold several: each goes down
+//! the rest of the way, and the vendor hears a success only if all of them were taken.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tower::{BoxError, Layer, Service, ServiceExt};
+
+use super::{Reply, Wrapped, reply::Taken};
+use crate::{
+    event::{Delivery, Event, Verified},
+    gateway::Gateway,
+    json::Document,
+    rejection::{Code, Rejection},
+    scheme::{Assurance, Mismatch},
+    vendor::{Identity, Mapping, Reading},
+};
+
+/// How far a signed time may be ahead where `max_age` is set.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
+
+#[derive(Clone, Debug)]
+pub struct Normalize<S> {
+    inner: S,
+    gateway: Arc<Gateway>,
+}
+
+/// Puts [`Normalize`] around the rest of the way.
+pub fn layer<S>(gateway: &Arc<Gateway>) -> impl Layer<S, Service = Normalize<S>> + Clone + use<S> {
+    let gateway = Arc::clone(gateway);
+    tower::layer::layer_fn(move |inner| Normalize { inner, gateway: Arc::clone(&gateway) })
+}
+
+impl<S> Service<Verified> for Normalize<S>
+where
+    S: Service<Event, Response = Reply, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Reply;
+    type Error = BoxError;
+    type Future = Wrapped<Reply, BoxError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, verified: Verified) -> Self::Future {
+        let inner = self.inner.clone();
+        let gateway = Arc::clone(&self.gateway);
+        Box::pin(async move {
+            let (delivery, readings) = read(verified)?;
+            let mut reply = Reply { status: delivery.source().success_status, events: Vec::new() };
+            for reading in readings {
+                count(&delivery, &reading);
+                match delivery.source().route(&reading) {
+                    Some(route) => {
+                        let event = Event::new(&delivery, reading, route);
+                        reply.events.extend(inner.clone().oneshot(event).await?.events);
+                    }
+                    None => reply.events.push(filtered(&gateway, &delivery, &reading)),
+                }
+            }
+            Ok(reply)
+        })
+    }
+}
+
+fn read(mut verified: Verified) -> Result<(Arc<Delivery>, Vec<Reading>), Rejection> {
+    let malformed = |reason: String| Rejection::new(Code::MalformedBody, reason);
+    let document = match verified.proof().take_document() {
+        Some(document) => document,
+        None => Document::parse(verified.body().clone()).map_err(|error| malformed(error.to_string()))?,
+    };
+    let readings = verified.source().plan.read(&document).map_err(|error| malformed(error.to_string()))?;
+    let signed_at = verified.proof().signed_at();
+    let body_is_signed = verified.proof().assurance() >= Assurance::SignedWeak;
+    for reading in &readings {
+        let time = signed_at.or(reading.occurred_at.filter(|_| body_is_signed));
+        fresh(&verified, time)?;
+    }
+    Ok((verified.delivery(document), readings))
+}
+
+/// Refuses what the vendor signed too long ago, where the operator sets a bound.
+fn fresh(verified: &Verified, signed_at: Option<Timestamp>) -> Result<(), Rejection> {
+    let (Some(max_age), Some(signed_at)) = (verified.source().max_age, signed_at) else { return Ok(()) };
+    let age = signed_at.duration_until(verified.received().at);
+    let max_age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
+    if (-AHEAD_MAX..=max_age).contains(&age) {
+        return Ok(());
+    }
+    verified.source().metrics.unverified(Mismatch::Stale.as_str());
+    Err(Rejection::new(Code::Unverified, "max_age: the signed time is too far from now"))
+}
+
+fn count(delivery: &Delivery, reading: &Reading) {
+    if reading.mapping != Mapping::Full {
+        delivery.source().metrics.unmapped(reading.mapping.as_str()).inc();
+        tracing::debug!(
+            source = %delivery.source().name,
+            event = %reading.name,
+            mapping = reading.mapping.as_str(),
+            "an event that was not understood whole"
+        );
+    }
+}
+
+/// An event that nobody wants: taken, and no more.
+fn filtered(gateway: &Gateway, delivery: &Delivery, reading: &Reading) -> Taken {
+    delivery.source().metrics.event(reading.event_type, "filtered");
+    let id = match &reading.identity {
+        Identity::Fixed(id) => *id,
+        Identity::Windowed(windowed) => gateway.shared.store.windowed_id(windowed),
+    };
+    Taken { id, event_type: reading.event_type, result: "filtered" }
+}
