@@ -12,8 +12,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     gateway::Gateway,
     stage::{
-        Answer, Reply, admit::admit, challenge, collect::collect, dedup, dispatch::dispatch, meter::meter, normalize,
-        observe, rescue, route::route, verify::verify,
+        Answer, Reply, admit::admit, challenge, collect::collect, dedup, dispatch::dispatch, meter::meter,
+        normalize, observe, rescue, route::route, verify::verify,
     },
 };
 

@@ -166,7 +166,10 @@ mod tests {
         assert_eq!(try_it(r#""::ffff:192.0.2.1""#, Shape::Ip), text("192.0.2.1"));
         assert_eq!(try_it(r#""2001:DB8:0::1""#, Shape::Ip), text("2001:db8::1"));
         assert_eq!(try_it(r#""fe80::1%eth0""#, Shape::Ip), Converted::Odd);
-        assert_eq!(try_it(r#""-33.868820""#, Shape::Latitude), Converted::Whole(Value::Number("-33.868820".into())));
+        assert_eq!(
+            try_it(r#""-33.868820""#, Shape::Latitude),
+            Converted::Whole(Value::Number("-33.868820".into()))
+        );
         assert_eq!(try_it(r#""+1.5""#, Shape::Latitude), Converted::Whole(Value::Number("1.5".into())));
         assert_eq!(try_it("90.1", Shape::Latitude), Converted::Odd);
         assert_eq!(try_it(r#""NaN""#, Shape::Longitude), Converted::Odd);
@@ -178,6 +181,9 @@ mod tests {
             try_it(r#""sydney/australia""#, Shape::Timezone),
             Converted::Part(Value::Text("Australia/Sydney".into()))
         );
-        assert_eq!(try_it(r#""Fridge""#, Shape::Kind(&["tv", "other"])), Converted::Part(Value::Word("other")));
+        assert_eq!(
+            try_it(r#""Fridge""#, Shape::Kind(&["tv", "other"])),
+            Converted::Part(Value::Word("other"))
+        );
     }
 }

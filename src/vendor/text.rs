@@ -94,7 +94,13 @@ impl IdPart {
 
     /// Adds this part to a recipe. None: what the part needs is not there.
     #[must_use]
-    pub fn add(&self, recipe: Recipe, document: &Document, found: &Found, name: Option<&str>) -> Option<Recipe> {
+    pub fn add(
+        &self,
+        recipe: Recipe,
+        document: &Document,
+        found: &Found,
+        name: Option<&str>,
+    ) -> Option<Recipe> {
         match self {
             Self::Literal(text) => Some(recipe.part(Some(text))),
             Self::Name => Some(recipe.part(Some(name?))),

@@ -62,7 +62,8 @@ fn every_delivery_becomes_the_event_it_should() {
     let mut seen = BTreeMap::new();
     let mut wrong = Vec::new();
     for (vendor, _) in BUILTIN {
-        let plan = Plan::compile(vendor, &builtin(vendor).expect("built in"), Options::default()).expect("compiles");
+        let plan =
+            Plan::compile(vendor, &builtin(vendor).expect("built in"), Options::default()).expect("compiles");
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vendors").join(vendor);
         for entry in fs::read_dir(&folder).expect("the vendor's folder") {
             let path = entry.expect("an entry").path();
