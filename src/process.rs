@@ -10,7 +10,7 @@ use prometheus_client::{
 
 /// Asks the system about this process. What it does not tell is left out.
 #[derive(Debug)]
-pub struct Process;
+pub(crate) struct Process;
 
 /// One reading.
 #[derive(Debug, Default)]

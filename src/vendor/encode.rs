@@ -132,7 +132,7 @@ impl Encoder<'_> {
             OUTCOME => write::string(out, reading.event_type.outcome().as_str()),
             SEVERITY => {
                 let severity = self.plan.options.severities.get(&reading.event_type).copied();
-                write::string(out, severity.unwrap_or(reading.event_type.severity()).as_str());
+                write::string(out, severity.unwrap_or_else(|| reading.event_type.severity()).as_str());
             }
             TEST => out.extend_from_slice(b"false"),
             TAGS => out.extend_from_slice(b"{}"),

@@ -16,11 +16,11 @@ use crate::{
 
 /// A set of a document's nodes.
 #[derive(Clone, Debug)]
-pub struct Marks(Vec<u64>);
+pub(super) struct Marks(Vec<u64>);
 
 /// What the mapping did to the document.
 #[derive(Clone, Debug)]
-pub struct Usage {
+pub(super) struct Usage {
     /// Mapped, so no longer in `unmapped`.
     consumed: Marks,
     /// Kept in `unmapped` although mapped: the value says less than the original.
@@ -214,18 +214,18 @@ fn list(
 
 impl Usage {
     #[must_use]
-    pub fn new(document: &Document) -> Self {
+    pub(super) fn new(document: &Document) -> Self {
         Self { consumed: Marks::new(document), kept: Marks::new(document), partial: false }
     }
 
     /// Whether the value no longer belongs into `unmapped`.
     #[must_use]
-    pub fn is_consumed(&self, at: Index) -> bool {
+    pub(super) fn is_consumed(&self, at: Index) -> bool {
         self.consumed.has(at) && !self.kept.has(at)
     }
 
     /// Marks a value as told elsewhere.
-    pub fn consume(&mut self, at: Index) {
+    pub(super) fn consume(&mut self, at: Index) {
         self.consumed.set(at);
     }
 
@@ -279,7 +279,7 @@ impl Marks {
 impl Value {
     /// The value as text, where it is one.
     #[must_use]
-    pub fn text<'a>(&'a self, document: &'a Document) -> Option<Cow<'a, str>> {
+    pub(super) fn text<'a>(&'a self, document: &'a Document) -> Option<Cow<'a, str>> {
         match self {
             Self::Verbatim(at) => document.scalar(*at),
             Self::Text(text) => Some(Cow::Borrowed(text)),

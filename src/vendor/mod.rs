@@ -297,7 +297,8 @@ impl Plan {
                 (Identity::Windowed(Windowed { recipe, width: window.width, group, kind }), true)
             }
             (None, _) => {
-                let text = item.map_or(document.text().as_ref(), |(_, item)| document.raw(item).as_bytes());
+                let text =
+                    item.map_or_else(|| document.text().as_ref(), |(_, item)| document.raw(item).as_bytes());
                 let recipe = begin().part(Some("body")).part(Some(&hex::encode(Sha256::digest(text))));
                 let kind = recipe.clone().id().key();
                 let identity = match has_time {
