@@ -1,6 +1,8 @@
 //! The way to the app: one POST over a pooled HTTP/1.1 connection, with every end it can come to told apart by what the
 //! app may have seen. A request that was sent is never sent again here; whether it may be is for the caller to say.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod connect;
 mod pool;
 mod retry;
@@ -164,7 +166,9 @@ impl Upstream {
     fn admit(&self) -> Result<SemaphorePermit<'_>, Failure> {
         let saturated = |retry_after| Failure::Saturated { retry_after };
         let permit = self.permits.try_acquire().map_err(|_| saturated(SATURATED_RETRY_AFTER))?;
-        self.rate.take().map_err(|limited| saturated(limited.retry_after.unwrap_or(SATURATED_RETRY_AFTER)))?;
+        self.rate
+            .take()
+            .map_err(|limited| saturated(limited.retry_after.unwrap_or(SATURATED_RETRY_AFTER)))?;
         Ok(permit)
     }
 
