@@ -108,7 +108,8 @@ fn host(head: &Parts) -> Option<Authority> {
 fn is_literal(authority: &Authority) -> bool {
     let host = authority.host();
     let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let literal = v6.map_or_else(|| host.parse::<Ipv4Addr>().is_ok(), |host| host.parse::<Ipv6Addr>().is_ok());
+    let literal =
+        v6.map_or_else(|| host.parse::<Ipv4Addr>().is_ok(), |host| host.parse::<Ipv6Addr>().is_ok());
     (literal || host.eq_ignore_ascii_case("localhost")) && !authority.as_str().contains('@')
 }
 

@@ -25,8 +25,8 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::guard::ApiAccess;
 use self::answer::{Problem, json_response, text};
+pub use self::guard::ApiAccess;
 use crate::gateway::{Gateway, Shared};
 
 /// Longest wait for the outcome of a reload.
@@ -90,7 +90,9 @@ impl Inner {
                 allows(head, &[Method::POST], "POST")?;
                 self.reload().await
             }
-            "/" => Err(Problem::not_found("this version has no dashboard; see /api/v1/sources, /metrics, /readyz")),
+            "/" => Err(Problem::not_found(
+                "this version has no dashboard; see /api/v1/sources, /metrics, /readyz",
+            )),
             _ if path == "/api/v1/events" || path.starts_with("/api/v1/events/") => Err(Problem::not_found(
                 "events are kept, listed and replayed by the durable inbox, which this version does not have",
             )),
@@ -121,15 +123,18 @@ impl Inner {
             self.reload.send(ReloadRequest(outcome)).await.ok()?;
             told.await.ok()
         };
-        let unavailable =
-            |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "reload_unavailable", detail).with(RETRY_AFTER, "1");
+        let unavailable = |detail| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "reload_unavailable", detail).with(RETRY_AFTER, "1")
+        };
         match timeout(RELOAD_TIMEOUT, reload).await {
             Ok(Some(Ok(result))) => Ok(json_response(&json!({ "result": result }))),
             Ok(Some(Err(report))) => {
                 Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "reload_refused", report))
             }
             Ok(None) => Err(unavailable("the gateway is stopping")),
-            Err(_) => Err(unavailable("the reload takes long; its outcome will be in the log and the metrics")),
+            Err(_) => {
+                Err(unavailable("the reload takes long; its outcome will be in the log and the metrics"))
+            }
         }
     }
 }
