@@ -81,7 +81,9 @@ async fn only_literal_hosts_are_served() {
         }
     }
     let two = [("host", "127.0.0.1"), ("host", "127.0.0.1")];
-    assert_eq!(desk.status("GET /api/v1/sources", &two).await, 421);
+    for uri in ["/api/v1/sources", "http://127.0.0.1/api/v1/sources"] {
+        assert_eq!(desk.status(&format!("GET {uri}"), &two).await, 421, "{uri}");
+    }
     let mut none = request("GET /api/v1/sources", &[]);
     none.headers_mut().clear();
     assert_eq!(desk.send("127.0.0.1:5", none).await.status, 421);
