@@ -2,6 +2,7 @@
 //! app may have seen. A request that was sent is never sent again here; whether it may be is for the caller to say.
 
 mod connect;
+mod once;
 mod pool;
 mod retry;
 mod settings;
@@ -27,6 +28,7 @@ use tokio::{
 use self::{connect::Connection, pool::Pool};
 pub use self::{
     connect::{Roots, RootsError},
+    once::once,
     settings::{Format, Options, Retry, Settings},
     sign::{Signer, Undecodable},
     target::{Target, TargetError},
