@@ -3,6 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod app;
+pub mod assemble;
 pub mod cli;
 pub mod clock;
 pub mod cloudevent;

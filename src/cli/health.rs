@@ -22,7 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Args, Debug)]
 pub(super) struct Health {
     /// The gateway's admin listener; every address (0.0.0.0, [::]) means loopback here
-    #[arg(long, value_name = "ADDR", env = "HOOKWARDEN_ADMIN__LISTEN", default_value = "127.0.0.1:9600")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "HOOKWARDEN_ADMIN__LISTEN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:9600"
+    )]
     admin: SocketAddr,
 }
 
@@ -58,11 +64,9 @@ mod tests {
 
     #[test]
     fn every_address_is_loopback_to_us() {
-        for (listen, call) in [
-            ("0.0.0.0:9600", "127.0.0.1:9600"),
-            ("[::]:1", "[::1]:1"),
-            ("10.1.2.3:9600", "10.1.2.3:9600"),
-        ] {
+        for (listen, call) in
+            [("0.0.0.0:9600", "127.0.0.1:9600"), ("[::]:1", "[::1]:1"), ("10.1.2.3:9600", "10.1.2.3:9600")]
+        {
             assert_eq!(reachable(listen.parse().unwrap()).to_string(), call);
         }
     }

@@ -58,7 +58,11 @@ impl Listen {
         say(&format!(
             "Vendors post to http://{}/in/VENDOR; try: hookwarden trigger sendauth{}\n",
             running.listen,
-            if self.listen.port() == 8080 { String::new() } else { format!(" --to http://{}/in/sendauth", running.listen) },
+            if self.listen.port() == 8080 {
+                String::new()
+            } else {
+                format!(" --to http://{}/in/sendauth", running.listen)
+            },
         ));
         tokio::select! {
             ended = running.until_signal() => Ok(ended?),
@@ -91,7 +95,10 @@ fn refuse_public(listen: SocketAddr, vendors: &[(&str, SecretAt)]) -> anyhow::Re
     if listen.ip().is_loopback() || unset.is_empty() {
         return Ok(());
     }
-    Err(anyhow!("{listen} is not loopback, and anyone knows the development secrets; set {}", unset.join(", ")))
+    Err(anyhow!(
+        "{listen} is not loopback, and anyone knows the development secrets; set {}",
+        unset.join(", ")
+    ))
 }
 
 #[cfg(test)]

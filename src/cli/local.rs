@@ -100,7 +100,11 @@ pub(super) fn development_secret(vendor: &str) -> String {
 /// A new Standard Webhooks signing secret of 24 random bytes.
 pub(super) fn signing_secret() -> anyhow::Result<String> {
     let mut bytes = [0; 24];
-    ring::default_provider().secure_random.fill(&mut bytes).ok().context("the system gives no random bytes")?;
+    ring::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .ok()
+        .context("the system gives no random bytes")?;
     Ok(format!("whsec_{}", STANDARD.encode(bytes)))
 }
 

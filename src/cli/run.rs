@@ -1,12 +1,6 @@
 //! `hookwarden run`: serves until it is told to stop.
 
-use std::{
-    env,
-    net::SocketAddr,
-    num::NonZeroUsize,
-    sync::Arc,
-    thread::available_parallelism,
-};
+use std::{env, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread::available_parallelism};
 
 use anyhow::Context;
 use clap::Args;
@@ -15,7 +9,7 @@ use figment::value::{Dict, Value};
 use super::{ConfigFile, Failure, runtime};
 use crate::{app, config};
 
-/// Serve
+/// Serve: take webhooks and forward them
 ///
 /// SIGTERM and SIGINT drain and end it, a second one ends it at once; SIGHUP reads the configuration again. Exits with 0
 /// after a drain, 78 if the configuration is wrong, 69 if an address cannot be listened on.
@@ -98,14 +92,21 @@ mod tests {
     fn flags_win_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hookwarden.toml");
-        std::fs::write(&file, "server.listen = '127.0.0.1:1'\nadmin.listen = '127.0.0.1:2'\nlog.level = 'warn'")
-            .unwrap();
+        std::fs::write(
+            &file,
+            "server.listen = '127.0.0.1:1'\nadmin.listen = '127.0.0.1:2'\nlog.level = 'warn'",
+        )
+        .unwrap();
         let path = file.to_str().unwrap();
-        let args = ["", "--config", path, "--listen", "127.0.0.1:3", "--log-level", "debug", "--log-format", "json"];
+        let args =
+            ["", "--config", path, "--listen", "127.0.0.1:3", "--log-level", "debug", "--log-format", "json"];
         let run = Only::parse_from(args).run;
         let settings = config::load(Some(&file), [], &run.flags()).unwrap().settings;
         assert_eq!((settings.server.listen.port(), settings.admin.listen.port()), (3, 2));
-        assert_eq!((settings.log.level.as_str(), settings.log.format), ("debug", Some(config::LogFormat::Json)));
+        assert_eq!(
+            (settings.log.level.as_str(), settings.log.format),
+            ("debug", Some(config::LogFormat::Json))
+        );
         let run = Only::parse_from(["", "--config", path, "--admin-listen", "[::1]:4"]).run;
         let settings = config::load(Some(&file), [], &run.flags()).unwrap().settings;
         assert_eq!((settings.server.listen.port(), settings.admin.listen.port()), (1, 4));

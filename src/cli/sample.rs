@@ -41,7 +41,8 @@ impl Sample {
         let same = |known: &str, name: &str| {
             if file.ignore_name_case { known.eq_ignore_ascii_case(name) } else { known == name }
         };
-        let all = || file.sample.iter().flat_map(|sample| sample.events.iter().map(move |name| (sample, name)));
+        let all =
+            || file.sample.iter().flat_map(|sample| sample.events.iter().map(move |name| (sample, name)));
         let found = match event {
             Some(event) => all().find(|(_, name)| same(name, event)),
             None => all().next(),

@@ -54,7 +54,8 @@ impl Settings {
             Scheme::None => {}
             Scheme::Token(token) => {
                 let prefixes = self.secret_prefix.clone().unwrap_or_default();
-                let secret = decode(stripped(secret.expose(), &prefixes), self.secret_encoding.unwrap_or_default());
+                let secret =
+                    decode(stripped(secret.expose(), &prefixes), self.secret_encoding.unwrap_or_default());
                 signed.token(&token.carrier, &secret.unwrap_or_default())?;
             }
         }

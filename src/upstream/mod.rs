@@ -166,7 +166,9 @@ impl Upstream {
     fn admit(&self) -> Result<SemaphorePermit<'_>, Failure> {
         let saturated = |retry_after| Failure::Saturated { retry_after };
         let permit = self.permits.try_acquire().map_err(|_| saturated(SATURATED_RETRY_AFTER))?;
-        self.rate.take().map_err(|limited| saturated(limited.retry_after.unwrap_or(SATURATED_RETRY_AFTER)))?;
+        self.rate
+            .take()
+            .map_err(|limited| saturated(limited.retry_after.unwrap_or(SATURATED_RETRY_AFTER)))?;
         Ok(permit)
     }
 

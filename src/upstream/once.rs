@@ -3,7 +3,10 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, header::{CONTENT_LENGTH, HOST}};
+use http::{
+    Request, Response,
+    header::{CONTENT_LENGTH, HOST},
+};
 use http_body_util::{BodyExt, Full, Limited};
 use tokio::time::timeout;
 
