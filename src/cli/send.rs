@@ -64,7 +64,7 @@ impl Sender {
         *request.headers_mut() = signed.headers;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = once(&target(&to)?, &self.roots, request, PATIENCE).await;
-        Ok(Answer::from(&answer.with_context(|| format!("no answer from {}", self.to))?))
+        Ok(Answer::from(&answer.with_context(|| format!("no answer from {}; is a gateway there?", self.to))?))
     }
 }
 

@@ -72,7 +72,8 @@ impl Summary {
         let verifier = verify.compile(&[secret], Some("https://hooks.example.com/"));
         let (method, assurance) =
             verifier.map_or(("?", "?"), |verifier| (verifier.method(), verifier.assurance().as_str()));
-        let events: BTreeSet<&String> = file.event.iter().flat_map(|rule| &rule.names).collect();
+        let names = file.event.iter().flat_map(|rule| &rule.names);
+        let events: BTreeSet<&String> = names.filter(|name| !name.ends_with('*')).collect();
         let (events, unconfirmed) = (events.len(), file.fact.iter().filter(|fact| !fact.confirmed).count());
         Ok(Self { name, table, method, assurance, events, unconfirmed, file })
     }
