@@ -32,18 +32,13 @@ impl Clock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn system() -> Self {
-        Self(Kind::System {
-            start: Instant::now(),
-        })
+        Self(Kind::System { start: Instant::now() })
     }
 
     /// A clock that stands still at `start` until [`Clock::advance`] moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self(Kind::Manual(Arc::new(Manual {
-            start,
-            elapsed_ns: AtomicI64::new(0),
-        })))
+        Self(Kind::Manual(Arc::new(Manual { start, elapsed_ns: AtomicI64::new(0) })))
     }
 
     /// Wall-clock time, cut to milliseconds: the precision of every time that leaves the gateway.
@@ -52,14 +47,10 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let exact = match &self.0 {
             Kind::System { .. } => Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX),
-            Kind::Manual(manual) => {
-                manual
-                    .start
-                    .saturating_add(jiff::SignedDuration::from_nanos(
-                        manual.elapsed_ns.load(Ordering::Relaxed),
-                    ))
-                    .unwrap_or(Timestamp::MAX)
-            }
+            Kind::Manual(manual) => manual
+                .start
+                .saturating_add(jiff::SignedDuration::from_nanos(manual.elapsed_ns.load(Ordering::Relaxed)))
+                .unwrap_or(Timestamp::MAX),
         };
         Timestamp::from_millisecond(exact.as_millisecond()).unwrap_or(exact)
     }
@@ -69,9 +60,9 @@ impl Clock {
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
             Kind::System { start } => start.elapsed(),
-            Kind::Manual(manual) => Duration::from_nanos(
-                u64::try_from(manual.elapsed_ns.load(Ordering::Relaxed)).unwrap_or(0),
-            ),
+            Kind::Manual(manual) => {
+                Duration::from_nanos(u64::try_from(manual.elapsed_ns.load(Ordering::Relaxed)).unwrap_or(0))
+            }
         }
     }
 

@@ -49,7 +49,8 @@ type NoOp = NoOpMiddleware<Duration>;
 impl Budget {
     #[must_use]
     pub fn new(rate: Rate, policy: &'static str, clock: &Clock) -> Self {
-        let limiter = quota(rate).map(|quota| RateLimiter::new(quota, InMemoryState::default(), clock.clone()));
+        let limiter =
+            quota(rate).map(|quota| RateLimiter::new(quota, InMemoryState::default(), clock.clone()));
         Self { rate, policy, limiter, clock: clock.clone() }
     }
 
@@ -111,7 +112,9 @@ fn quota(rate: Rate) -> Option<Quota> {
 fn limited(not_until: &NotUntil<Duration>, rate: Rate, policy: &'static str, clock: &Clock) -> Rejection {
     let wait = not_until.wait_time_from(clock.elapsed());
     let limit = match rate {
-        Rate::Limited { count, per, .. } => Some(Limited { policy, quota: count.get(), window: per.duration() }),
+        Rate::Limited { count, per, .. } => {
+            Some(Limited { policy, quota: count.get(), window: per.duration() })
+        }
         Rate::Unlimited => None,
     };
     Rejection { retry_after: Some(wait), limit, ..Rejection::new(Code::RateLimited, policy) }

@@ -116,7 +116,10 @@ impl Metrics {
                 Family::new_with_constructor(histogram)
             ),
             dedup_entries: family!("dedup_entries", "Event ids remembered"),
-            dedup_evictions: family!("dedup_evictions", "Event ids forgotten before their time, for want of room"),
+            dedup_evictions: family!(
+                "dedup_evictions",
+                "Event ids forgotten before their time, for want of room"
+            ),
             config_reloads: family!("config_reloads", "Reloads of the configuration"),
             config_last_reload_successful: family!(
                 "config_last_reload_successful",
@@ -289,8 +292,12 @@ impl RouteMetrics {
         let (source, upstream) = (source.to_owned(), upstream.to_owned());
         Self {
             succeeded: of(DELIVERY_RESULTS[0], "200"),
-            duration: metrics.delivery_duration.get_or_create_owned(&OfUpstream { upstream: upstream.clone() }),
-            end_to_end: metrics.end_to_end_duration.get_or_create_owned(&OfPair { source, upstream: upstream.clone() }),
+            duration: metrics
+                .delivery_duration
+                .get_or_create_owned(&OfUpstream { upstream: upstream.clone() }),
+            end_to_end: metrics
+                .end_to_end_duration
+                .get_or_create_owned(&OfPair { source, upstream: upstream.clone() }),
             metrics: Arc::clone(metrics),
             upstream,
         }

@@ -10,7 +10,7 @@ use prometheus_client::{
 
 /// Asks the system about this process. What it does not tell is left out.
 #[derive(Debug)]
-pub struct Process;
+pub(crate) struct Process;
 
 /// One reading.
 #[derive(Debug, Default)]
@@ -29,7 +29,8 @@ const TICKS: f64 = 100.0;
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Some(reading) = Reading::take() else { return Ok(()) };
-        let cpu = encoder.encode_descriptor("process_cpu_seconds", "CPU time used", None, MetricType::Counter)?;
+        let cpu =
+            encoder.encode_descriptor("process_cpu_seconds", "CPU time used", None, MetricType::Counter)?;
         ConstCounter::new(reading.cpu_seconds).encode(cpu)?;
         let gauges = [
             ("process_start_time_seconds", "When the process started", reading.start_seconds),

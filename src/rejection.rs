@@ -89,6 +89,6 @@ impl Rejection {
     /// The status the vendor gets.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.status.unwrap_or(self.code.status())
+        self.status.unwrap_or_else(|| self.code.status())
     }
 }

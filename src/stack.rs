@@ -12,8 +12,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     gateway::Gateway,
     stage::{
-        Answer, Reply, admit::admit, challenge, collect::collect, dedup, dispatch::dispatch, meter::meter, normalize,
-        observe, rescue, route::route, verify::verify,
+        Answer, Reply, admit::admit, challenge, collect::collect, dedup, dispatch::dispatch, meter::meter,
+        normalize, observe, rescue, route::route, verify::verify,
     },
 };
 
@@ -26,7 +26,6 @@ where
 {
     let it = || Arc::clone(&gateway);
     let requests = Arc::clone(&gateway.shared.requests);
-    let last = it();
     ServiceBuilder::new()
         .layer(observe::layer(&gateway)) // one log line, one count, one duration
         .layer_fn(rescue::rescue) // a refusal becomes an answer, here alone
@@ -43,5 +42,5 @@ where
         .layer(normalize::layer(&gateway)) // one JSON document, 400; its events
         .layer(dedup::layer(&gateway)) // each once; copies get the first one's answer
         .filter(meter) // the source's own budget: 429
-        .service(service_fn(move |claimed| dispatch(Arc::clone(&last), claimed))) // to the app: 502 503 504
+        .service(service_fn(move |claimed| dispatch(Arc::clone(&gateway), claimed))) // to the app: 502 503 504
 }

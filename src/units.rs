@@ -88,7 +88,7 @@ impl fmt::Display for Span {
         // "96h" rather than "4d": days are written only from a week on.
         match units
             .iter()
-            .find(|(unit, name)| ms > 0 && ms % unit == 0 && (*name != "d" || ms >= 7 * 86_400_000))
+            .find(|(unit, name)| ms > 0 && ms.is_multiple_of(*unit) && (*name != "d" || ms >= 7 * 86_400_000))
         {
             Some((unit, name)) => write!(f, "{}{name}", ms / unit),
             None => write!(f, "{ms}ms"),

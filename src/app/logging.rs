@@ -12,12 +12,9 @@ use crate::config::{Log, LogFormat, Report, Severity};
 const LINES_MAX: usize = 4096;
 
 /// Begins to log. Dropping the guard writes what is waiting.
-#[must_use]
 pub fn init(log: &Log) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES_MAX)
-        .lossy(true)
-        .finish(std::io::stderr());
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true).finish(std::io::stderr());
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
@@ -37,7 +34,8 @@ pub fn init(log: &Log) -> WorkerGuard {
 /// Logs what is wrong with a configuration, or unwise: a line a problem.
 pub fn problems(report: &Report) {
     for problem in report.problems() {
-        let (key, text, hint) = (problem.key.join("."), &problem.text, problem.hint.as_deref().unwrap_or_default());
+        let (key, text, hint) =
+            (problem.key.join("."), &problem.text, problem.hint.as_deref().unwrap_or_default());
         match problem.severity {
             Severity::Error => tracing::error!(key, hint, "{text}"),
             Severity::Warning => tracing::warn!(key, hint, "{text}"),

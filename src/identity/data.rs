@@ -1,6 +1,9 @@
 //! The members of `data`, in the order they are written. Identity event §4.
 
-use Shape::{Bool, Constant, Country, Ip, Json, Kind, Latitude, List, Longitude, Scalar, Tags, Text, Time, Timezone, Word};
+use Shape::{
+    Bool, Constant, Country, Ip, Json, Kind, Latitude, List, Longitude, Scalar, Tags, Text, Time, Timezone,
+    Word,
+};
 
 /// What a member holds, and so how a vendor's value becomes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,11 +171,7 @@ const TRANSACTION: &[Member] = &[
 ];
 
 /// The members of an element of `changes`.
-const CHANGE: &[Member] = &[
-    ("field", Text),
-    ("from", Scalar),
-    ("to", Scalar),
-];
+const CHANGE: &[Member] = &[("field", Text), ("from", Scalar), ("to", Scalar)];
 
 impl Field {
     /// The member of that path. None if there is none.

@@ -87,7 +87,12 @@ mod tests {
             ),
             (
                 "sendauth",
-                &[Some("transaction"), Some("transaction-uuid"), Some("denied"), Some("2024-01-15T10:35:00Z")],
+                &[
+                    Some("transaction"),
+                    Some("transaction-uuid"),
+                    Some("denied"),
+                    Some("2024-01-15T10:35:00Z"),
+                ],
                 "hw1_01d488f1e6b33e083112af0f9a1289d9",
             ),
             (
@@ -129,7 +134,12 @@ mod tests {
             ("authpi", &[Some("event"), Some("9876-9876-9876-9876")], "hw1_4431fb997c87be8a798ec3347aac079b"),
             (
                 "authalert",
-                &[Some("new_device"), Some("HZkj3L8we0gZjnHlrxziA53e1TH2"), Some("6uex31zf1tx"), Some("1615819845")],
+                &[
+                    Some("new_device"),
+                    Some("HZkj3L8we0gZjnHlrxziA53e1TH2"),
+                    Some("6uex31zf1tx"),
+                    Some("1615819845"),
+                ],
                 "hw1_43dd97a45d80f694bbd5949d48223a8d",
             ),
             ("authpi", &[Some("body"), Some(&empty_object), None], "hw1_b057bbdc06833c37ac7c3a52f197b985"),

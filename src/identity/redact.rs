@@ -7,8 +7,19 @@ pub const REDACTED: &str = "[redacted]";
 const KEY_BYTES_MAX: usize = 64;
 
 const ENDINGS: &[&str] = &[
-    "password", "passwd", "secret", "token", "apikey", "privatekey", "accesskey", "securityanswer", "otp",
-    "recoverycode", "recoverycodes", "backupcode", "backupcodes",
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "apikey",
+    "privatekey",
+    "accesskey",
+    "securityanswer",
+    "otp",
+    "recoverycode",
+    "recoverycodes",
+    "backupcode",
+    "backupcodes",
 ];
 
 const WORDS: &[&str] = &["pin", "authorization", "cookie", "salt", "credential", "credentials"];
@@ -37,8 +48,7 @@ impl Redactions {
     #[must_use]
     pub fn hides<S: AsRef<str>>(&self, path: &[S]) -> bool {
         let Some(key) = path.last() else { return false };
-        let secret =
-            is_secret_key(key.as_ref()) || self.secret.iter().any(|pattern| pattern.matches(path));
+        let secret = is_secret_key(key.as_ref()) || self.secret.iter().any(|pattern| pattern.matches(path));
         secret && !self.exposed.iter().any(|pattern| pattern.matches(path))
     }
 }
@@ -47,7 +57,10 @@ impl Pattern {
     fn new(text: &str) -> Self {
         let anywhere = text.starts_with("**/");
         let steps = text.split('/').skip(1);
-        Self { anywhere, steps: steps.map(|step| step.replace("~1", "/").replace("~0", "~").into()).collect() }
+        Self {
+            anywhere,
+            steps: steps.map(|step| step.replace("~1", "/").replace("~0", "~").into()).collect(),
+        }
     }
 
     fn matches<S: AsRef<str>>(&self, path: &[S]) -> bool {
@@ -84,10 +97,13 @@ mod tests {
 
     #[test]
     fn secret_names_are_known() {
-        for key in ["Password", "accessToken", "access_token", "X-API-KEY", "pin", "PIN", "OTP", "backup codes"] {
+        for key in
+            ["Password", "accessToken", "access_token", "X-API-KEY", "pin", "PIN", "OTP", "backup codes"]
+        {
             assert!(is_secret_key(key), "{key}");
         }
-        for key in ["", "IsSecurePasswordx", "LastPasswordChangeDate", "pinned", "saltine", "tokens", "spin"] {
+        for key in ["", "IsSecurePasswordx", "LastPasswordChangeDate", "pinned", "saltine", "tokens", "spin"]
+        {
             assert!(!is_secret_key(key), "{key}");
         }
         assert!(is_secret_key(&format!("{}token", "x".repeat(1000))));

@@ -22,10 +22,8 @@ pub fn read(document: &Document, at: Index) -> Option<Reading> {
 /// Reads a time from a string.
 #[must_use]
 pub fn from_text(text: &str) -> Option<Reading> {
-    let reading = date_time(text)
-        .or_else(|| epoch(text))
-        .or_else(|| dot_net(text))
-        .or_else(|| rfc2822(text))?;
+    let reading =
+        date_time(text).or_else(|| epoch(text)).or_else(|| dot_net(text)).or_else(|| rfc2822(text))?;
     let year = Offset::UTC.to_datetime(reading.at).year();
     (year >= 1970).then_some(reading)
 }
@@ -205,9 +203,21 @@ mod tests {
     #[test]
     fn what_is_no_time_is_left_alone() {
         let odd = [
-            "", "yesterday", "1969-12-31T23:59:59Z", "10000-01-01T00:00:00Z", "2024-02-30T00:00:00Z", "12345",
-            "2024-01-15", "2024-01-15T25:00:00Z", "2024-01-15T10:35:00.Z", "2024-01-15T10:35:00+25:00",
-            "2024-01-15T10:35:61Z", "-1615819845", "/Date(x)/", "/Date(1615819845123+01)/", "2024-01-15T10:35:00Zx",
+            "",
+            "yesterday",
+            "1969-12-31T23:59:59Z",
+            "10000-01-01T00:00:00Z",
+            "2024-02-30T00:00:00Z",
+            "12345",
+            "2024-01-15",
+            "2024-01-15T25:00:00Z",
+            "2024-01-15T10:35:00.Z",
+            "2024-01-15T10:35:00+25:00",
+            "2024-01-15T10:35:61Z",
+            "-1615819845",
+            "/Date(x)/",
+            "/Date(1615819845123+01)/",
+            "2024-01-15T10:35:00Zx",
         ];
         for text in odd {
             assert_eq!(read(text), None, "{text}");

@@ -211,7 +211,9 @@ impl TypeFilter {
             let pattern = pattern.as_ref();
             let before = types.len();
             types.extend(EventType::ALL.iter().filter(|known| match pattern.strip_suffix('*') {
-                Some(prefix) => known.as_str().starts_with(prefix) && (prefix.is_empty() || prefix.ends_with('.')),
+                Some(prefix) => {
+                    known.as_str().starts_with(prefix) && (prefix.is_empty() || prefix.ends_with('.'))
+                }
                 None => known.as_str() == pattern,
             }));
             if types.len() == before {

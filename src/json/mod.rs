@@ -153,7 +153,9 @@ impl Document {
                 }),
                 _ => {
                     let mut elements = self.elements(at).enumerate();
-                    elements.find(|(_, value)| inside(value)).map(|(nth, value)| (Cow::Owned(nth.to_string()), value))
+                    elements
+                        .find(|(_, value)| inside(value))
+                        .map(|(nth, value)| (Cow::Owned(nth.to_string()), value))
                 }
             };
             let Some((name, value)) = step else { break };

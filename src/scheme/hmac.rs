@@ -70,7 +70,7 @@ impl Hmac {
                 method: request.method.as_str(),
             };
             let key = matching(&self.keys, set.signatures(), &self.template.pieces(values));
-            found = found.or(key.map(|key| (key, signed_at)));
+            found = found.or_else(|| key.map(|key| (key, signed_at)));
         }
         found.ok_or(if stale { Mismatch::Stale } else { Mismatch::Mismatch })
     }

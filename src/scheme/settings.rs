@@ -152,7 +152,7 @@ pub struct Texts(pub Vec<String>);
 impl Settings {
     /// These settings, and what they leave open from `base`.
     #[must_use]
-    pub fn over(&self, base: &Settings) -> Settings {
+    pub fn over(&self, base: &Self) -> Self {
         macro_rules! first {
             ($($member:ident)*) => {
                 Settings { $($member: self.$member.clone().or_else(|| base.$member.clone())),* }

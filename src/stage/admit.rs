@@ -15,7 +15,10 @@ pub fn admit<B>(gateway: Arc<Gateway>) -> impl FnMut(Routed<B>) -> Result<Routed
         if !request.source.lets(request.client) {
             return Err(Rejection::new(Code::AddressRefused, "not in `allow`"));
         }
-        gateway.per_address.take(request.client).map_err(|limited| in_vendor_s_words(limited, &request.source))?;
+        gateway
+            .per_address
+            .take(request.client)
+            .map_err(|limited| in_vendor_s_words(limited, &request.source))?;
         Ok(request)
     }
 }

@@ -10,6 +10,7 @@ use tokio::{
     time::timeout_at,
 };
 
+use super::Wrapped;
 use crate::{
     event::{Arrival, Routed},
     gateway::Gateway,
@@ -20,9 +21,7 @@ use crate::{
 const FIRST_BYTES_MAX: usize = 16 << 10;
 
 /// The stage.
-pub fn collect<B>(
-    gateway: Arc<Gateway>,
-) -> impl FnMut(Routed<B>) -> std::pin::Pin<Box<dyn Future<Output = Result<Arrival, Rejection>> + Send>> + Clone
+pub fn collect<B>(gateway: Arc<Gateway>) -> impl FnMut(Routed<B>) -> Wrapped<Arrival, Rejection> + Clone
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {

@@ -68,7 +68,9 @@ where
                             Ok(Some(Err(why))) => return Err(why.into()),
                             // Its owner vanished: the event is anybody's again.
                             Ok(None) => {}
-                            Err(_) => return Err(Rejection::new(Code::InFlight, "still being delivered").into()),
+                            Err(_) => {
+                                return Err(Rejection::new(Code::InFlight, "still being delivered").into());
+                            }
                         }
                     }
                     Claim::Mine(lease) => {

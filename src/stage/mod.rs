@@ -1,6 +1,8 @@
 //! The stages of the stack, one a file, in the order they stand in `stack`. Most are a function; those that wrap the rest
 //! of the way (`observe`, `rescue`, `challenge`, `normalize`, `dedup`) are layers.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub mod admit;
 pub mod challenge;
 pub mod collect;

@@ -78,7 +78,7 @@ fn read(mut verified: Verified) -> Result<(Arc<Delivery>, Vec<Reading>), Rejecti
     let signed_at = verified.proof().signed_at();
     let body_is_signed = verified.proof().assurance() >= Assurance::SignedWeak;
     for reading in &readings {
-        let time = signed_at.or(reading.occurred_at.filter(|_| body_is_signed));
+        let time = signed_at.or_else(|| reading.occurred_at.filter(|_| body_is_signed));
         fresh(&verified, time)?;
     }
     Ok((verified.delivery(document), readings))

@@ -25,7 +25,8 @@ pub fn route<B>(
 ) -> impl FnMut(Request<Intake<B>>) -> Result<Routed<B>, Rejection> + Clone {
     move |request| {
         let (head, intake) = request.into_parts();
-        let source = intake.source.ok_or_else(|| Rejection::new(Code::UnknownSource, "no source at this path"))?;
+        let source =
+            intake.source.ok_or_else(|| Rejection::new(Code::UnknownSource, "no source at this path"))?;
         if head.method != Method::POST {
             return Err(Rejection::new(Code::MethodNotAllowed, "not POST"));
         }
@@ -120,11 +121,20 @@ mod tests {
         assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(from("10.0.0.1", &[(xff.clone(), "198.51.100.1")]), "198.51.100.1");
         assert_eq!(from("10.0.0.1", &[(xff.clone(), "203.0.113.9, 198.51.100.1, 10.0.0.2")]), "198.51.100.1");
-        assert_eq!(from("10.0.0.1", &[(xff.clone(), "203.0.113.9"), (xff.clone(), "198.51.100.1")]), "198.51.100.1");
+        assert_eq!(
+            from("10.0.0.1", &[(xff.clone(), "203.0.113.9"), (xff.clone(), "198.51.100.1")]),
+            "198.51.100.1"
+        );
         assert_eq!(from("10.0.0.1", &[(xff.clone(), "198.51.100.1, nonsense")]), "10.0.0.1");
         assert_eq!(from("10.0.0.1", &[(xff, "198.51.100.1:4711")]), "198.51.100.1");
-        assert_eq!(from("10.0.0.1", &[(FORWARDED, r#"for="[2001:db8::1]:4711";proto=https"#)]), "2001:db8::1");
-        assert_eq!(from("10.0.0.1", &[(FORWARDED, "proto=https;for=192.0.2.43, for=10.0.0.9")]), "192.0.2.43");
+        assert_eq!(
+            from("10.0.0.1", &[(FORWARDED, r#"for="[2001:db8::1]:4711";proto=https"#)]),
+            "2001:db8::1"
+        );
+        assert_eq!(
+            from("10.0.0.1", &[(FORWARDED, "proto=https;for=192.0.2.43, for=10.0.0.9")]),
+            "192.0.2.43"
+        );
         assert_eq!(from("::ffff:10.0.0.1", &[(FORWARDED, "for=_hidden")]), "10.0.0.1");
     }
 
@@ -133,7 +143,12 @@ mod tests {
         let allowed = |name: HeaderName, value: &'static str| {
             media_type(&HeaderMap::from_iter([(name, HeaderValue::from_static(value))])).is_ok()
         };
-        for value in ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json", "text/json"] {
+        for value in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/cloudevents+json",
+            "text/json",
+        ] {
             assert!(allowed(CONTENT_TYPE, value), "{value}");
         }
         for value in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "json", ""] {

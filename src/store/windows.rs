@@ -39,7 +39,8 @@ struct Window {
 
 impl Windows {
     pub(super) fn id(&mut self, event: &Windowed, now: Timestamp) -> EventId {
-        let width = SignedDuration::try_from(event.width.max(Duration::from_secs(1))).unwrap_or(SignedDuration::MAX);
+        let width =
+            SignedDuration::try_from(event.width.max(Duration::from_secs(1))).unwrap_or(SignedDuration::MAX);
         let bucket = now.as_second().div_euclid(width.as_secs().max(1));
         let until = now.checked_add(width).unwrap_or(Timestamp::MAX);
         let new = Window { kind: event.kind, since: now, until, bucket, generation: 0 };

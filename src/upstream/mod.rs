@@ -1,6 +1,8 @@
 //! The way to the app: one POST over a pooled HTTP/1.1 connection, with every end it can come to told apart by what the
 //! app may have seen. A request that was sent is never sent again here; whether it may be is for the caller to say.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod connect;
 mod once;
 mod pool;

@@ -58,7 +58,8 @@ fn key_bytes(secret: &[u8]) -> Option<Vec<u8>> {
     match secret.strip_prefix(PREFIX.as_bytes()) {
         None => Some(secret.to_vec()),
         Some(encoded) => {
-            let unpadded = encoded.strip_suffix(b"==").or_else(|| encoded.strip_suffix(b"=")).unwrap_or(encoded);
+            let unpadded =
+                encoded.strip_suffix(b"==").or_else(|| encoded.strip_suffix(b"=")).unwrap_or(encoded);
             let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
             engine.decode(unpadded).ok().filter(|bytes| !bytes.is_empty())
         }

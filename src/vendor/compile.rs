@@ -228,7 +228,10 @@ impl Compiler<'_> {
                         correlation.extend(pointers.map(|pointer| self.paths.add(&pointer)));
                     }
                     (SUBJECT | CORRELATION, _) => {
-                        self.fault(&path, "the subject is a text with pointers in braces, the correlation id a pointer");
+                        self.fault(
+                            &path,
+                            "the subject is a text with pointers in braces, the correlation id a pointer",
+                        );
                     }
                     _ => self.field(&mut fields, &base, target, source, &path),
                 }
@@ -280,9 +283,11 @@ impl Compiler<'_> {
         if let Source::Literal(text) = source {
             return self.literal(plan, target, text, path);
         }
-        let field = Field::named(plan.members, target).filter(|field| field.shape(plan.members) != Shape::Constant);
+        let field =
+            Field::named(plan.members, target).filter(|field| field.shape(plan.members) != Shape::Constant);
         let Some(field) = field else {
-            return self.fault(path, "no member of the identity event has this name, or it is not yours to set");
+            return self
+                .fault(path, "no member of the identity event has this name, or it is not yours to set");
         };
         let expr = match source {
             Source::Table(expr) => Some(&**expr),
@@ -301,7 +306,8 @@ impl Compiler<'_> {
                 slots.push(self.slot(path, &pointer));
             }
         }
-        let rules = expr.map(|expr| Box::new(self.rules(expr, base, &slots, field.shape(plan.members), path)));
+        let rules =
+            expr.map(|expr| Box::new(self.rules(expr, base, &slots, field.shape(plan.members), path)));
         if !slots.is_empty() {
             plan.assignments.push(Assignment { field, slots, rules });
         }
@@ -342,7 +348,13 @@ impl Compiler<'_> {
     }
 
     /// The plan for an array's elements, whose pointers begin at the element.
-    fn each(&mut self, group: &str, members: &'static [Member], slots: &[Slot], path: &[&str]) -> Option<FieldPlan> {
+    fn each(
+        &mut self,
+        group: &str,
+        members: &'static [Member],
+        slots: &[Slot],
+        path: &[&str],
+    ) -> Option<FieldPlan> {
         let Some(fields) = self.file_map(group) else {
             self.fault(path, format!("there is no [map.{group}]"));
             return None;
@@ -369,10 +381,12 @@ impl Compiler<'_> {
         }
         let value = match field.shape(plan.members) {
             Shape::Text => Ok(Value::Text(text.into())),
-            Shape::Word(words) | Shape::Kind(words) => {
-                convert::word(words, text).map(Value::Word).ok_or_else(|| format!("expected one of {}", words.join(", ")))
+            Shape::Word(words) | Shape::Kind(words) => convert::word(words, text)
+                .map(Value::Word)
+                .ok_or_else(|| format!("expected one of {}", words.join(", "))),
+            Shape::Bool => {
+                text.parse().map(Value::Bool).map_err(|_| "expected \"true\" or \"false\"".to_owned())
             }
-            Shape::Bool => text.parse().map(Value::Bool).map_err(|_| "expected \"true\" or \"false\"".to_owned()),
             _ => Err("this member takes no literal".to_owned()),
         };
         match value {

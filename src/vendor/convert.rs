@@ -17,7 +17,7 @@ const TEXT_BYTES_MAX: usize = 8 * 1024;
 
 /// A member's value. Texts that pass unchanged are only pointed at.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(super) enum Value {
     /// The vendor's own JSON text.
     Verbatim(Index),
     /// The vendor's JSON, secrets redacted.
@@ -30,12 +30,12 @@ pub enum Value {
     /// The text of a JSON number.
     Number(Box<str>),
     /// The elements of an array.
-    List(&'static [Member], Vec<Vec<(Field, Value)>>),
+    List(&'static [Member], Vec<Vec<(Field, Self)>>),
 }
 
 /// What came of a value.
 #[derive(Debug, PartialEq)]
-pub enum Converted {
+pub(super) enum Converted {
     /// Nothing of the original is lost.
     Whole(Value),
     /// Mapped, but the original says more.
@@ -48,7 +48,7 @@ pub enum Converted {
 
 /// Converts the value at `at`; `text` is its text after cutting and translating, if there was any of that.
 #[must_use]
-pub fn convert(document: &Document, at: Index, text: Option<&str>, shape: Shape) -> Converted {
+pub(super) fn convert(document: &Document, at: Index, text: Option<&str>, shape: Shape) -> Converted {
     match shape {
         Shape::Json => return Converted::Whole(Value::Json(at)),
         Shape::Tags => return kind(document, at, &[Kind::Object], Value::Tags(at)),
@@ -122,7 +122,7 @@ fn converted_time(document: &Document, at: Index, text: &str) -> Converted {
 
 /// The word of a list that is this text.
 #[must_use]
-pub fn word(words: &'static [&'static str], text: &str) -> Option<&'static str> {
+pub(super) fn word(words: &'static [&'static str], text: &str) -> Option<&'static str> {
     words.iter().find(|word| **word == text).copied()
 }
 
@@ -166,7 +166,10 @@ mod tests {
         assert_eq!(try_it(r#""::ffff:192.0.2.1""#, Shape::Ip), text("192.0.2.1"));
         assert_eq!(try_it(r#""2001:DB8:0::1""#, Shape::Ip), text("2001:db8::1"));
         assert_eq!(try_it(r#""fe80::1%eth0""#, Shape::Ip), Converted::Odd);
-        assert_eq!(try_it(r#""-33.868820""#, Shape::Latitude), Converted::Whole(Value::Number("-33.868820".into())));
+        assert_eq!(
+            try_it(r#""-33.868820""#, Shape::Latitude),
+            Converted::Whole(Value::Number("-33.868820".into()))
+        );
         assert_eq!(try_it(r#""+1.5""#, Shape::Latitude), Converted::Whole(Value::Number("1.5".into())));
         assert_eq!(try_it("90.1", Shape::Latitude), Converted::Odd);
         assert_eq!(try_it(r#""NaN""#, Shape::Longitude), Converted::Odd);
@@ -178,6 +181,9 @@ mod tests {
             try_it(r#""sydney/australia""#, Shape::Timezone),
             Converted::Part(Value::Text("Australia/Sydney".into()))
         );
-        assert_eq!(try_it(r#""Fridge""#, Shape::Kind(&["tv", "other"])), Converted::Part(Value::Word("other")));
+        assert_eq!(
+            try_it(r#""Fridge""#, Shape::Kind(&["tv", "other"])),
+            Converted::Part(Value::Word("other"))
+        );
     }
 }

@@ -81,7 +81,9 @@ pub fn data(
         // Unwrap safety: there are fewer than 256 members.
         let field = Field(u8::try_from(at).expect("a byte"));
         let value = values.next_if(|(known, _)| *known == field).map(|(_, value)| value);
-        match value.filter(|_| field != SEVERITY || !encoder.plan.options.severities.contains_key(&reading.event_type)) {
+        match value.filter(|_| {
+            field != SEVERITY || !encoder.plan.options.severities.contains_key(&reading.event_type)
+        }) {
             Some(value) => encoder.value(nest.member(field.path(MEMBERS)), value),
             None if encoder.has(field) => encoder.constant(nest.member(field.path(MEMBERS)), field),
             None => {}
@@ -124,11 +126,13 @@ impl Encoder<'_> {
                 time::write_millis(out, self.received_at);
                 out.push(b'"');
             }
-            TIME_SOURCE => write::string(out, if reading.occurred_at.is_some() { "vendor" } else { "received" }),
+            TIME_SOURCE => {
+                write::string(out, if reading.occurred_at.is_some() { "vendor" } else { "received" })
+            }
             OUTCOME => write::string(out, reading.event_type.outcome().as_str()),
             SEVERITY => {
                 let severity = self.plan.options.severities.get(&reading.event_type).copied();
-                write::string(out, severity.unwrap_or(reading.event_type.severity()).as_str());
+                write::string(out, severity.unwrap_or_else(|| reading.event_type.severity()).as_str());
             }
             TEST => out.extend_from_slice(b"false"),
             TAGS => out.extend_from_slice(b"{}"),

@@ -16,11 +16,11 @@ use crate::{
 
 /// A set of a document's nodes.
 #[derive(Clone, Debug)]
-pub struct Marks(Vec<u64>);
+pub(super) struct Marks(Vec<u64>);
 
 /// What the mapping did to the document.
 #[derive(Clone, Debug)]
-pub struct Usage {
+pub(super) struct Usage {
     /// Mapped, so no longer in `unmapped`.
     consumed: Marks,
     /// Kept in `unmapped` although mapped: the value says less than the original.
@@ -70,8 +70,10 @@ pub(super) fn fill(
 
 /// Adds the members that follow from others.
 pub(super) fn derive(values: &mut Vec<(Field, Value)>, document: &Document) {
-    let text = |field| values.iter().find(|(known, _)| *known == field).and_then(|(_, value)| value.text(document));
-    let version = text(IP).and_then(|ip| ip.parse().ok()).map(|ip: IpAddr| if ip.is_ipv4() { "4" } else { "6" });
+    let text =
+        |field| values.iter().find(|(known, _)| *known == field).and_then(|(_, value)| value.text(document));
+    let version =
+        text(IP).and_then(|ip| ip.parse().ok()).map(|ip: IpAddr| if ip.is_ipv4() { "4" } else { "6" });
     let region_iso = text(COUNTRY).zip(text(REGION)).and_then(|(country, region)| {
         let fits = (1..=3).contains(&region.len()) && region.bytes().all(|byte| byte.is_ascii_alphanumeric());
         fits.then(|| format!("{country}-{}", region.to_ascii_uppercase()))
@@ -132,7 +134,13 @@ fn picked(rules: &Rules, document: &Document, source: Index, usage: &mut Usage) 
     let mut elements = document.elements(source);
     let first = elements.next()?;
     match pick {
-        Pick::Only => if elements.next().is_none() { take(first) } else { None },
+        Pick::Only => {
+            if elements.next().is_none() {
+                take(first)
+            } else {
+                None
+            }
+        }
         Pick::Max => {
             let values = document.elements(source).filter_map(take);
             let texts = values.filter_map(|at| document.scalar(at).map(|text| (text, at)));
@@ -191,7 +199,9 @@ fn list(
     usage: &mut Usage,
 ) -> Option<Value> {
     let slot = assignment.slots.iter().copied().find(|slot| found.get(*slot) == Some(source))?;
-    if document.kind(source) != Kind::Array || document.elements(source).any(|at| document.kind(at) != Kind::Object) {
+    if document.kind(source) != Kind::Array
+        || document.elements(source).any(|at| document.kind(at) != Kind::Object)
+    {
         usage.partial = true;
         return None;
     }
@@ -204,18 +214,18 @@ fn list(
 
 impl Usage {
     #[must_use]
-    pub fn new(document: &Document) -> Self {
+    pub(super) fn new(document: &Document) -> Self {
         Self { consumed: Marks::new(document), kept: Marks::new(document), partial: false }
     }
 
     /// Whether the value no longer belongs into `unmapped`.
     #[must_use]
-    pub fn is_consumed(&self, at: Index) -> bool {
+    pub(super) fn is_consumed(&self, at: Index) -> bool {
         self.consumed.has(at) && !self.kept.has(at)
     }
 
     /// Marks a value as told elsewhere.
-    pub fn consume(&mut self, at: Index) {
+    pub(super) fn consume(&mut self, at: Index) {
         self.consumed.set(at);
     }
 
@@ -269,12 +279,17 @@ impl Marks {
 impl Value {
     /// The value as text, where it is one.
     #[must_use]
-    pub fn text<'a>(&'a self, document: &'a Document) -> Option<Cow<'a, str>> {
+    pub(super) fn text<'a>(&'a self, document: &'a Document) -> Option<Cow<'a, str>> {
         match self {
             Self::Verbatim(at) => document.scalar(*at),
             Self::Text(text) => Some(Cow::Borrowed(text)),
             Self::Word(word) => Some(Cow::Borrowed(word)),
-            Self::Json(_) | Self::Tags(_) | Self::Bool(_) | Self::Time(_) | Self::Number(_) | Self::List(..) => None,
+            Self::Json(_)
+            | Self::Tags(_)
+            | Self::Bool(_)
+            | Self::Time(_)
+            | Self::Number(_)
+            | Self::List(..) => None,
         }
     }
 }

@@ -208,7 +208,8 @@ impl Plan {
         }
         let get = |field: Field| values.iter().find(|(known, _)| *known == field).map(|(_, value)| value);
         let text = |field| get(field).and_then(|value| value.text(document)).and_then(attribute);
-        let occurred_at = get(OCCURRED_AT).and_then(|value| if let Value::Time(at) = value { Some(*at) } else { None });
+        let occurred_at =
+            get(OCCURRED_AT).and_then(|value| if let Value::Time(at) = value { Some(*at) } else { None });
         let event_type = rule.map_or(EventType::VendorEvent, |rule| rule.event_type);
         let (identity, own_id) =
             self.identity(document, found, rule, name.as_deref(), occurred_at.is_some(), item);
@@ -282,7 +283,8 @@ impl Plan {
         };
         let own: &[IdPart] = rule.filter(|rule| !rule.id.is_empty()).map_or(&self.id, |rule| &rule.id);
         let begin = || Recipe::new(&self.vendor);
-        let recipe = own.iter().try_fold(begin(), |recipe, part| part.add(recipe, document, found, name.as_deref()));
+        let recipe =
+            own.iter().try_fold(begin(), |recipe, part| part.add(recipe, document, found, name.as_deref()));
         let window = self.window.as_ref().filter(|_| rule.is_some_and(|rule| rule.window));
         match (recipe.filter(|_| !own.is_empty()), window) {
             (Some(recipe), None) => (Identity::Fixed(recipe.id()), true),
@@ -295,7 +297,8 @@ impl Plan {
                 (Identity::Windowed(Windowed { recipe, width: window.width, group, kind }), true)
             }
             (None, _) => {
-                let text = item.map_or(document.text().as_ref(), |(_, item)| document.raw(item).as_bytes());
+                let text =
+                    item.map_or_else(|| document.text().as_ref(), |(_, item)| document.raw(item).as_bytes());
                 let recipe = begin().part(Some("body")).part(Some(&hex::encode(Sha256::digest(text))));
                 let kind = recipe.clone().id().key();
                 let identity = match has_time {

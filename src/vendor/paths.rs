@@ -4,14 +4,14 @@
 use crate::json::{Document, Duplicate, Index, Kind};
 
 /// A pointer's place in the tree.
-pub type Slot = u16;
+pub(super) type Slot = u16;
 
 const NOTHING: Index = Index::MAX;
 const ROOT: Slot = 0;
 
 /// The pointers, put together step by step.
 #[derive(Clone, Debug)]
-pub struct Paths {
+pub(super) struct Paths {
     steps: Vec<Step>,
 }
 
@@ -26,10 +26,10 @@ struct Step {
 
 /// Where each pointer's value is in one document.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(super) struct Found {
     values: Vec<Index>,
     /// For each array whose elements are read: the element and what was found in it.
-    elements: Vec<(Slot, Index, Found)>,
+    elements: Vec<(Slot, Index, Self)>,
 }
 
 // === impl Paths ===
@@ -42,12 +42,12 @@ impl Default for Paths {
 
 impl Paths {
     /// The slot of a JSON Pointer, new or known. `/*` is the current item.
-    pub fn add(&mut self, pointer: &str) -> Slot {
+    pub(super) fn add(&mut self, pointer: &str) -> Slot {
         pointer.split('/').skip(1).fold(ROOT, |at, step| self.child(at, step))
     }
 
     /// Reads every element of the array at `slot` by `paths` as well.
-    pub fn add_each(&mut self, slot: Slot, paths: Paths) {
+    pub(super) fn add_each(&mut self, slot: Slot, paths: Self) {
         self.steps[usize::from(slot)].each = Some(Box::new(paths));
     }
 
@@ -76,7 +76,12 @@ impl Paths {
     /// # Errors
     ///
     /// A member on one of the paths stands twice in its object.
-    pub fn read(&self, document: &Document, root: Index, item: Option<Index>) -> Result<Found, Duplicate> {
+    pub(super) fn read(
+        &self,
+        document: &Document,
+        root: Index,
+        item: Option<Index>,
+    ) -> Result<Found, Duplicate> {
         let mut found = Found { values: vec![NOTHING; self.steps.len()], elements: Vec::new() };
         self.walk(document, root, ROOT, item, &mut found)?;
         Ok(found)
@@ -131,19 +136,19 @@ impl Paths {
 impl Found {
     /// The value at a pointer, whatever it is.
     #[must_use]
-    pub fn get(&self, slot: Slot) -> Option<Index> {
+    pub(super) fn get(&self, slot: Slot) -> Option<Index> {
         let at = self.values[usize::from(slot)];
         (at != NOTHING).then_some(at)
     }
 
     /// The value at the first of these pointers that has one that says something.
     #[must_use]
-    pub fn first(&self, document: &Document, slots: &[Slot]) -> Option<Index> {
+    pub(super) fn first(&self, document: &Document, slots: &[Slot]) -> Option<Index> {
         slots.iter().filter_map(|slot| self.get(*slot)).find(|at| !document.says_nothing(*at))
     }
 
     /// The elements of the array at `slot` and what was found in each.
-    pub fn each(&self, slot: Slot) -> impl Iterator<Item = (Index, &Found)> {
+    pub(super) fn each(&self, slot: Slot) -> impl Iterator<Item = (Index, &Self)> {
         self.elements.iter().filter(move |(array, ..)| *array == slot).map(|(_, at, found)| (*at, found))
     }
 }

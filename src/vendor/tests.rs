@@ -89,7 +89,8 @@ fn a_delivery_of_many_events_is_split() {
         map.all = { "subject.id" = "/data/events/*/actor/id", "vendor.delivery_id" = "/eventId" }
         event = [{ match = ["user.session.start"], type = "session.login", maps = ["all"] }]
     "#;
-    let plan = Plan::compile("batch", &toml::from_str(file).expect("TOML"), Options::default()).expect("compiles");
+    let plan =
+        Plan::compile("batch", &toml::from_str(file).expect("TOML"), Options::default()).expect("compiles");
     let body = r#"{"eventId":"d","data":{"events":[
         {"uuid":"1","eventType":"user.session.start","actor":{"id":"u1","x":1}},
         {"uuid":"2","eventType":"other","y":2}]}}"#;
@@ -98,10 +99,16 @@ fn a_delivery_of_many_events_is_split() {
     let first = data(&plan, &document, &readings[0]);
     assert_eq!(first["event"], "session.login");
     assert_eq!(first["subject"]["id"], "u1");
-    assert_eq!(first["unmapped"], serde_json::json!({"data": {"events": [{"uuid": "1", "actor": {"x": 1}}]}}));
+    assert_eq!(
+        first["unmapped"],
+        serde_json::json!({"data": {"events": [{"uuid": "1", "actor": {"x": 1}}]}})
+    );
     let second = data(&plan, &document, &readings[1]);
     assert_eq!(second["event"], "vendor.event");
-    assert_eq!(second["unmapped"]["data"]["events"], serde_json::json!([{"uuid":"2","eventType":"other","y":2}]));
+    assert_eq!(
+        second["unmapped"]["data"]["events"],
+        serde_json::json!([{"uuid":"2","eventType":"other","y":2}])
+    );
     assert_eq!(read(&plan, r#"{"data":{"events":[]}}"#).1.len(), 0);
     let many = format!(r#"{{"data":{{"events":[{}1]}}}}"#, "1,".repeat(EVENTS_MAX));
     let document = Document::parse(Bytes::from(many)).expect("JSON");
@@ -165,7 +172,10 @@ fn disturbed() -> impl Strategy<Value = (&'static str, Json)> {
 fn collect(value: &Json, at: String, into: &mut Vec<String>) {
     match value {
         Json::Array(elements) => {
-            elements.iter().enumerate().for_each(|(nth, element)| collect(element, format!("{at}/{nth}"), into));
+            elements
+                .iter()
+                .enumerate()
+                .for_each(|(nth, element)| collect(element, format!("{at}/{nth}"), into));
         }
         Json::Object(members) => {
             members.iter().for_each(|(name, member)| collect(member, format!("{at}/{name}"), into));

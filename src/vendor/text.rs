@@ -11,11 +11,11 @@ use super::{
 use crate::{identity::Recipe, json::Document};
 
 /// Longest event name, in bytes: a longer one is no name.
-pub const NAME_BYTES_MAX: usize = 256;
+pub(super) const NAME_BYTES_MAX: usize = 256;
 
 /// Text with pointers in braces.
 #[derive(Clone, Debug)]
-pub struct Template {
+pub(super) struct Template {
     /// A pointer, and the literal text before it.
     pieces: Vec<(Box<str>, Slot)>,
     end: Box<str>,
@@ -23,7 +23,7 @@ pub struct Template {
 
 /// One part of an id recipe, ready to be read.
 #[derive(Clone, Debug)]
-pub enum IdPart {
+pub(super) enum IdPart {
     Literal(Box<str>),
     Name,
     Value { slots: Vec<Slot>, or_null: bool },
@@ -38,7 +38,7 @@ impl Template {
     /// # Errors
     ///
     /// An open brace without its end, or braces around something that is no pointer.
-    pub fn compile(text: &str, base: &str, paths: &mut Paths) -> Result<Self, &'static str> {
+    pub(super) fn compile(text: &str, base: &str, paths: &mut Paths) -> Result<Self, &'static str> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, behind)) = rest.split_once('{') {
@@ -53,13 +53,13 @@ impl Template {
     }
 
     /// The pointers in it.
-    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.pieces.iter().map(|(_, slot)| *slot)
     }
 
     /// The text, if every pointer has a string or number that says something.
     #[must_use]
-    pub fn render(&self, document: &Document, found: &Found) -> Option<String> {
+    pub(super) fn render(&self, document: &Document, found: &Found) -> Option<String> {
         let mut text = String::new();
         for (before, slot) in &self.pieces {
             let value = found.first(document, &[*slot])?;
@@ -75,7 +75,7 @@ impl Template {
 
 impl IdPart {
     /// Reads a part as [`Part`] describes it.
-    pub fn compile(part: &Part, paths: &mut Paths) -> Self {
+    pub(super) fn compile(part: &Part, paths: &mut Paths) -> Self {
         let texts = &part.0;
         let first = texts.first().map_or("", String::as_str);
         if first == "{name}" {
@@ -94,7 +94,13 @@ impl IdPart {
 
     /// Adds this part to a recipe. None: what the part needs is not there.
     #[must_use]
-    pub fn add(&self, recipe: Recipe, document: &Document, found: &Found, name: Option<&str>) -> Option<Recipe> {
+    pub(super) fn add(
+        &self,
+        recipe: Recipe,
+        document: &Document,
+        found: &Found,
+        name: Option<&str>,
+    ) -> Option<Recipe> {
         match self {
             Self::Literal(text) => Some(recipe.part(Some(text))),
             Self::Name => Some(recipe.part(Some(name?))),

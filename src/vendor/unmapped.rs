@@ -180,13 +180,17 @@ impl<'a> Redactor<'a> {
     /// Replaces a secret. Flags, numbers, nulls and empty texts are none.
     fn replaced(&mut self, out: &mut Vec<u8>, at: Index) -> bool {
         let document = self.document;
-        let can_be = !matches!(document.kind(at), Kind::Null | Kind::Bool | Kind::Number) && !document.says_nothing(at);
+        let can_be = !matches!(document.kind(at), Kind::Null | Kind::Bool | Kind::Number)
+            && !document.says_nothing(at);
         if !can_be || !self.redactions.hides(&self.path) {
             return false;
         }
         write::string(out, REDACTED);
-        let pointer: String =
-            self.path.iter().flat_map(|step| ["/".to_owned(), step.replace('~', "~0").replace('/', "~1")]).collect();
+        let pointer: String = self
+            .path
+            .iter()
+            .flat_map(|step| ["/".to_owned(), step.replace('~', "~0").replace('/', "~1")])
+            .collect();
         self.redacted.insert(at, pointer);
         true
     }

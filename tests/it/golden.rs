@@ -62,7 +62,8 @@ fn every_delivery_becomes_the_event_it_should() {
     let mut seen = BTreeMap::new();
     let mut wrong = Vec::new();
     for (vendor, _) in BUILTIN {
-        let plan = Plan::compile(vendor, &builtin(vendor).expect("built in"), Options::default()).expect("compiles");
+        let plan =
+            Plan::compile(vendor, &builtin(vendor).expect("built in"), Options::default()).expect("compiles");
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vendors").join(vendor);
         for entry in fs::read_dir(&folder).expect("the vendor's folder") {
             let path = entry.expect("an entry").path();
@@ -80,7 +81,7 @@ fn every_delivery_becomes_the_event_it_should() {
             *seen.entry(got["data"]["event"].as_str().expect("a type").to_owned()).or_insert(0) += 1;
             conforms(&got["data"], &schema, "data");
             let mut differences = Vec::new();
-            compare(&wanted, &got, String::new(), &mut differences);
+            compare(&wanted, &got, "", &mut differences);
             if !differences.is_empty() {
                 wrong.push(format!("{}:\n  {}", path.display(), differences.join("\n  ")));
             }
@@ -91,12 +92,12 @@ fn every_delivery_becomes_the_event_it_should() {
     assert_eq!(seen.len(), 45, "every active type has a delivery: {seen:?}");
 }
 
-fn compare(wanted: &Value, got: &Value, at: String, into: &mut Vec<String>) {
+fn compare(wanted: &Value, got: &Value, at: &str, into: &mut Vec<String>) {
     match (wanted, got) {
         (Value::Object(wanted), Value::Object(got)) => {
             for (name, value) in wanted {
                 match got.get(name) {
-                    Some(got) => compare(value, got, format!("{at}/{name}"), into),
+                    Some(got) => compare(value, got, &format!("{at}/{name}"), into),
                     None => into.push(format!("{at}/{name}: missing, wanted {value}")),
                 }
             }

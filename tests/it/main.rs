@@ -1,4 +1,6 @@
 //! All integration tests in one binary: what it starts is the real program, on free ports, with real sockets.
 
+#![allow(clippy::disallowed_methods, clippy::string_slice, reason = "tests cut and read texts they know")]
+
 mod cli;
 mod golden;
