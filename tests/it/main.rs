@@ -2,4 +2,5 @@
 
 #![allow(clippy::disallowed_methods, clippy::string_slice, reason = "tests cut and read texts they know")]
 
+mod cli;
 mod golden;
