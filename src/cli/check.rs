@@ -43,7 +43,7 @@ impl Check {
 }
 
 fn show(warnings: &Report) {
-    say(&warnings.render(is_colourful(io::stderr())));
+    say(&warnings.render(is_colourful(&io::stderr())));
 }
 
 fn ok(settings: &Settings) -> String {

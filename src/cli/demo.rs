@@ -91,7 +91,7 @@ impl Demo {
         }
         say(&hints(&running, &secrets));
         tokio::select! {
-            ended = running.until_signal() => Ok(ended?),
+            () = running.until_signal() => Ok(()),
             failed = follow(receiver) => Err(failed),
         }
     }
@@ -113,25 +113,35 @@ async fn play(
         let body = sample.next()?;
         let answer = player.sender.send(&body, clock.now()).await?;
         let expected = Expected::Event(player.event_type(&sample.event));
-        outcomes.push(player.judge(&sample.event, &answer, receiver.try_next(), &expected)?);
+        outcomes.push(player.judge(&sample.event, &answer, receiver.try_next().as_ref(), &expected)?);
         last.get_or_insert((player, body));
     }
     let Some((player, body)) = last else { return Ok(outcomes) };
 
     let answer = player.sender.send(&body, clock.now()).await?;
-    outcomes.push(player.judge("the same again", &answer, receiver.try_next(), &Expected::Duplicate)?);
+    outcomes.push(player.judge(
+        "the same again",
+        &answer,
+        receiver.try_next().as_ref(),
+        &Expected::Duplicate,
+    )?);
 
     let body = Sample::of(&player.file, None, clock.now())?.next()?;
     let answer = player.sender.forger().send(&body, clock.now()).await?;
     let expected = Expected::Refusal(401, "unverified");
-    outcomes.push(player.judge("a forgery", &answer, receiver.try_next(), &expected)?);
+    outcomes.push(player.judge("a forgery", &answer, receiver.try_next().as_ref(), &expected)?);
 
     // An HMAC covers any bytes: what it covers need not be one document.
     if let Some(player) = players.iter().find(|player| player.name == "loginradius") {
         let twice = Bytes::from([&body[..], &body[..]].concat());
         let answer = player.sender.send(&twice, clock.now()).await?;
         let expected = Expected::Refusal(400, "malformed_body");
-        outcomes.push(player.judge("two documents in one body", &answer, receiver.try_next(), &expected)?);
+        outcomes.push(player.judge(
+            "two documents in one body",
+            &answer,
+            receiver.try_next().as_ref(),
+            &expected,
+        )?);
     }
     Ok(outcomes)
 }
@@ -164,13 +174,13 @@ impl Player {
         &self,
         sent: &str,
         answer: &Answer,
-        received: Option<Received>,
+        received: Option<&Received>,
         expected: &Expected,
     ) -> anyhow::Result<Outcome> {
-        if let Some(received) = &received {
+        if let Some(received) = received {
             print(&received.line())?;
         }
-        let ok = match (expected, &received) {
+        let ok = match (expected, received) {
             (Expected::Event(event_type), Some(received)) => {
                 answer.status == 200
                     && !answer.duplicate
@@ -185,12 +195,12 @@ impl Player {
             }
             _ => false,
         };
-        let got = match &received {
+        let got = match received {
             Some(Received { verified: true, .. }) => "✓",
             Some(_) => "✗ not verified:",
             None => "nothing",
         };
-        let got = format!("{got} {}", received.as_ref().map_or("", Received::event_type));
+        let got = format!("{got} {}", received.map_or("", Received::event_type));
         let ok_text = if ok { "ok" } else { "NOT AS EXPECTED" };
         let cells = [self.name, sent, &answer.text(), got.trim_end(), ok_text];
         Ok(Outcome { cells: cells.map(str::to_owned).to_vec(), ok })

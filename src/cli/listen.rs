@@ -65,7 +65,7 @@ impl Listen {
             },
         ));
         tokio::select! {
-            ended = running.until_signal() => Ok(ended?),
+            () = running.until_signal() => Ok(()),
             failed = show(receiver) => Err(failed),
         }
     }

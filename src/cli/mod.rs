@@ -100,7 +100,7 @@ impl Failure {
     #[must_use]
     pub fn tell(self) -> ExitCode {
         let (code, text) = match self {
-            Self::Config(report) => (EXIT_CONFIG, report.render(is_colourful(io::stderr()))),
+            Self::Config(report) => (EXIT_CONFIG, report.render(is_colourful(&io::stderr()))),
             Self::Other(error) => (1, format!("error: {error:#}\n")),
             Self::Said(code) => (code, String::new()),
             Self::Unavailable(text) => (EXIT_UNAVAILABLE, format!("error: {text}\n")),
@@ -127,6 +127,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Bind { .. } => Self::Unavailable(error.to_string()),
             StartError::Config(report) => Self::Config(report),
+            StartError::Signals(error) => error.into(),
         }
     }
 }
@@ -151,7 +152,7 @@ fn say(text: &str) {
 }
 
 /// Whether a stream takes colours: <https://no-color.org>.
-fn is_colourful(stream: impl IsTerminal) -> bool {
+fn is_colourful(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

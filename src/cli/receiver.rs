@@ -88,6 +88,7 @@ impl Receiver {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "Limited bounds what is collected")]
 async fn receive(verifier: &Verifier, clock: &Clock, request: Request<Incoming>) -> Option<Received> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await.ok()?.to_bytes();
@@ -102,7 +103,7 @@ async fn receive(verifier: &Verifier, clock: &Clock, request: Request<Incoming>)
     Some(Received {
         verified,
         source: source.unwrap_or_default().to_owned(),
-        event: serde_json::from_slice(&body).ok()?,
+        event: serde_json::from_str(str::from_utf8(&body).ok()?).ok()?,
     })
 }
 

@@ -42,7 +42,7 @@ impl Run {
         let runtime = runtime(workers).context("cannot start the runtime")?;
         let result = runtime.block_on(async {
             let running = app::start(load).await?;
-            running.until_signal().await?;
+            running.until_signal().await;
             Ok(())
         });
         // What has not ended within the grace is not waited for.

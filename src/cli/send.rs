@@ -53,7 +53,10 @@ impl Sender {
 
     /// Signs and sends.
     pub(super) async fn send(&self, body: &Bytes, now: Timestamp) -> anyhow::Result<Answer> {
-        let signed = self.verify.sign(&self.secret, Some(&self.url), body, &unique(), now).map_err(faults)?;
+        let signed = self
+            .verify
+            .sign(&self.secret, Some(&self.url), body, &unique(), now)
+            .map_err(|faults| unsigned(&faults))?;
         let mut to = self.to.clone();
         if let Some(query) = &signed.query {
             to.push(if to.contains('?') { '&' } else { '?' });
@@ -81,7 +84,7 @@ pub(super) fn assumed_header(vendor: &str, verify: &Settings) -> Option<String> 
     (in_header && verify.header.is_none()).then(|| format!("x-{vendor}-secret"))
 }
 
-fn faults(faults: Vec<Fault>) -> anyhow::Error {
+fn unsigned(faults: &[Fault]) -> anyhow::Error {
     let text: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.key, fault.text)).collect();
     anyhow!("cannot sign: {}", text.join("; "))
 }

@@ -137,7 +137,8 @@ impl Trigger {
         if set.is_empty() {
             return Ok(Bodies::Fixed(bytes.into()));
         }
-        let body = serde_json::from_slice(&bytes).context("--set needs a body that is JSON")?;
+        let text = str::from_utf8(&bytes).context("--set needs a body that is JSON")?;
+        let body = serde_json::from_str(text).context("--set needs a body that is JSON")?;
         Ok(Bodies::Made(Sample::fixed("", body, clock.now()).with(set)))
     }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Failure, print, print_json, send::assumed_header, table};
 use crate::{
     secret::Secret,
+    units::Span,
     vendor::{
         self,
         format::{Retries, VendorFile},
@@ -42,8 +43,12 @@ impl Vendors {
         let all = vendor::BUILTIN.iter().map(|(name, text)| Summary::new(name, text));
         let all: Vec<Summary> = all.collect::<anyhow::Result<_>>()?;
         let Some(name) = self.name else {
-            let json = || all.iter().map(Summary::json).collect::<Value>();
-            return Ok(if self.json { print_json(&json())? } else { print(&overview(&all))? });
+            let shown = if self.json {
+                print_json(&all.iter().map(Summary::json).collect())
+            } else {
+                print(&overview(&all))
+            };
+            return Ok(shown?);
         };
         let Some(one) = all.iter().find(|summary| summary.name == name) else {
             let known: Vec<&str> = all.iter().map(|summary| summary.name).collect();
@@ -110,8 +115,6 @@ impl Summary {
         let keys = self.table["verify"].as_object().into_iter().flatten();
         out.push_str(&indented(keys.map(|(key, value)| vec![key.clone(), bare(value)])));
 
-        let or_unknown =
-            |span: Option<crate::units::Span>| span.map_or("unknown".to_owned(), |span| span.to_string());
         let answers = [
             ("taken", response.success_status.to_string()),
             ("rate limited", response.limited_status.to_string()),
@@ -146,12 +149,16 @@ fn overview(all: &[Summary]) -> String {
             summary.assurance.to_owned(),
             summary.events.to_string(),
             summary.retries().to_owned(),
-            summary.file.response.time_budget.map_or("unknown".to_owned(), |span| span.to_string()),
+            or_unknown(summary.file.response.time_budget),
             summary.unconfirmed.to_string(),
         ]
     });
     let rows: Vec<_> = [heading.map(str::to_owned).to_vec()].into_iter().chain(rows).collect();
     table(&rows)
+}
+
+fn or_unknown(span: Option<Span>) -> String {
+    span.map_or_else(|| "unknown".to_owned(), |span| span.to_string())
 }
 
 fn indented(rows: impl Iterator<Item = Vec<String>>) -> String {

@@ -1,6 +1,6 @@
 //! The inverse of verifying: what a vendor adds to a request. For samples; nothing the gateway does depends on it.
 
-use std::{iter::once, slice};
+use std::{fmt, iter::once, slice};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -19,7 +19,7 @@ use super::{
     token::Carrier,
 };
 
-/// What proves a request.
+/// What proves a request. A token stands in it as it is: the headers are marked sensitive.
 #[derive(Default)]
 pub struct Signed {
     pub headers: HeaderMap,
@@ -113,6 +113,12 @@ impl Signed {
         value.set_sensitive(true);
         self.headers.insert(name.clone(), value);
         Ok(())
+    }
+}
+
+impl fmt::Debug for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signed").field("headers", &self.headers).finish_non_exhaustive()
     }
 }
 

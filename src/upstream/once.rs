@@ -17,6 +17,7 @@ use super::{ANSWER_BODY_BYTES_MAX, Roots, Target, connect::connect};
 /// # Errors
 ///
 /// No connection, no HTTP, an answer of more than 64 KiB, or none within `patience`.
+#[expect(clippy::disallowed_methods, reason = "Limited bounds what is collected")]
 pub async fn once(
     target: &Target,
     roots: &Roots,
