@@ -3,3 +3,4 @@
 #![allow(clippy::disallowed_methods, clippy::string_slice, reason = "tests cut and read texts they know")]
 
 mod golden;
+mod packaging;
