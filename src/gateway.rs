@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{clock::Clock, limit::PerAddress, metrics::Metrics, source::Source, store::Memory};
@@ -48,8 +48,10 @@ pub struct Shared {
     pub body_bytes: Arc<Semaphore>,
     /// Deliveries whose caller has gone away.
     pub detached: TaskTracker,
-    /// New requests are no longer taken.
-    pub draining: AtomicBool,
+    /// The end has begun: not ready any more, but still serving.
+    pub stopping: AtomicBool,
+    /// When what still runs is cut off, once that is known.
+    pub cut_off: OnceLock<Instant>,
 }
 
 /// The newest refusals.
@@ -90,14 +92,15 @@ impl Shared {
             requests: Arc::new(Semaphore::new(requests_max.min(Semaphore::MAX_PERMITS))),
             body_bytes: Arc::new(Semaphore::new(body_bytes_max.min(Semaphore::MAX_PERMITS))),
             detached: TaskTracker::new(),
-            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            cut_off: OnceLock::new(),
             clock,
         })
     }
 
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 }
 

@@ -7,6 +7,9 @@
     allow(clippy::disallowed_methods, clippy::string_slice, reason = "tests cut and read texts they know")
 )]
 
+pub mod admin;
+pub mod app;
+pub mod assemble;
 pub mod clock;
 pub mod cloudevent;
 pub mod config;

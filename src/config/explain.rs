@@ -55,7 +55,7 @@ fn unknown_key(name: &str, known: &'static [&'static str]) -> (String, Option<St
     (format!("unknown key `{}`", name.escape_debug()), hint)
 }
 
-fn similar(word: &str, known: &[&str]) -> Option<String> {
+pub(crate) fn similar(word: &str, known: &[&str]) -> Option<String> {
     let likeness = |other: &str| strsim::normalized_damerau_levenshtein(&word.to_ascii_lowercase(), other);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) >= LIKENESS_MIN).then(|| format!("did you mean `{best}`?"))

@@ -10,7 +10,7 @@ pub mod watch;
 
 mod absent;
 mod env;
-mod explain;
+pub(crate) mod explain;
 mod file;
 mod place;
 mod strength;

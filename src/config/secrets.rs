@@ -76,6 +76,19 @@ pub fn read(
     if reader.errors.is_empty() { Ok((reader.secrets, reader.warnings)) } else { Err(reader.errors) }
 }
 
+impl SecretFields<'_> {
+    /// The member that is set; where one should be, if none is.
+    #[must_use]
+    pub fn given(&self) -> &'static str {
+        match self {
+            Self { secrets: Some(_), .. } => "secrets",
+            Self { secret_file: Some(_), .. } => "secret_file",
+            Self { secret: Some(_), .. } => "secret",
+            _ => "secret_env",
+        }
+    }
+}
+
 /// The files the secrets are in.
 #[must_use]
 pub fn files(fields: &SecretFields<'_>) -> Vec<PathBuf> {

@@ -44,9 +44,9 @@ where
     type Error = Infallible;
     type Future = Wrapped<Answer, Infallible>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The load shed below is always ready; readiness is never an error of its own.
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The load shed below learns here whether there is room. It is always ready, and no stage fails to be.
+        self.0.poll_ready(cx).map(|_| Ok(()))
     }
 
     fn call(&mut self, request: R) -> Self::Future {

@@ -25,13 +25,14 @@ pub fn route<B>(
 ) -> impl FnMut(Request<Intake<B>>) -> Result<Routed<B>, Rejection> + Clone {
     move |request| {
         let (head, intake) = request.into_parts();
-        if gateway.shared.is_draining() {
-            return Err(Rejection::new(Code::Draining, "shutting down"));
-        }
         let source =
             intake.source.ok_or_else(|| Rejection::new(Code::UnknownSource, "no source at this path"))?;
         if head.method != Method::POST {
             return Err(Rejection::new(Code::MethodNotAllowed, "not POST"));
+        }
+        let cut_off = gateway.shared.cut_off.get();
+        if cut_off.is_some_and(|cut_off| intake.received.since + source.time_budget > *cut_off) {
+            return Err(Rejection::new(Code::Draining, "shutting down: it might be cut off"));
         }
         media_type(&head.headers)?;
         let client = client(intake.peer, &head.headers, &gateway.trusted_proxies);

@@ -150,6 +150,16 @@ impl Plan {
         })
     }
 
+    /// The types this vendor's events can have, each once.
+    #[must_use]
+    pub fn types(&self) -> Vec<EventType> {
+        let mut types: Vec<EventType> = self.events.iter().map(|event| event.event_type).collect();
+        types.push(EventType::VendorEvent);
+        types.sort_unstable();
+        types.dedup();
+        types
+    }
+
     /// Whether a delivery can hold several events.
     #[must_use]
     pub fn splits(&self) -> bool {

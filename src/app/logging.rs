@@ -1,0 +1,46 @@
+//! Logs: JSON lines, or text on a terminal, on standard error. Written by a thread of their own, so that a reader that
+//! stops reading stops no request; lines it can't take are dropped.
+
+use std::io::IsTerminal;
+
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::config::{Log, LogFormat, Report, Severity};
+
+/// Lines that wait to be written at most.
+const LINES_MAX: usize = 4096;
+
+/// Begins to log. Dropping the guard writes what is waiting.
+#[must_use]
+pub fn init(log: &Log) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_MAX)
+        .lossy(true)
+        .finish(std::io::stderr());
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = std::io::stderr().is_terminal();
+    let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let builder = fmt().with_env_filter(filter).with_writer(writer);
+    // A subscriber that is there already (a test's) stays.
+    let set = match format {
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => {
+            let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            builder.with_ansi(colour).try_init()
+        }
+    };
+    drop(set);
+    guard
+}
+
+/// Logs what is wrong with a configuration, or unwise: a line a problem.
+pub fn problems(report: &Report) {
+    for problem in report.problems() {
+        let (key, text, hint) = (problem.key.join("."), &problem.text, problem.hint.as_deref().unwrap_or_default());
+        match problem.severity {
+            Severity::Error => tracing::error!(key, hint, "{text}"),
+            Severity::Warning => tracing::warn!(key, hint, "{text}"),
+        }
+    }
+}

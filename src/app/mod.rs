@@ -1,0 +1,225 @@
+//! The program as a whole: listeners, reloads, signals, the end.
+
+pub mod logging;
+mod reload;
+
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use self::reload::Reloader;
+use crate::{
+    admin::{Admin, ApiAccess},
+    assemble::{Assembly, assemble},
+    clock::Clock,
+    config::{Loaded, Report, Settings},
+    gateway::Shared,
+    server::{self, Bounds},
+    stack::stack,
+};
+
+/// Reads the configuration, again for each reload.
+pub type Load = Arc<dyn Fn() -> Result<Loaded, Report> + Send + Sync>;
+
+/// Connections the admin listener takes at once.
+const ADMIN_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// How long the admin listener may take to answer what is running when everything else has ended.
+const ADMIN_GRACE: Duration = Duration::from_secs(1);
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(Report),
+    #[error("cannot listen on {address} ({key}): {error}")]
+    Bind { key: &'static str, address: SocketAddr, error: io::Error },
+}
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// Where vendors reach it; the port that was chosen, if the configuration says 0.
+    pub listen: SocketAddr,
+    /// Health, metrics, API.
+    pub admin: SocketAddr,
+    shared: Arc<Shared>,
+    reloader: Reloader,
+    reloads: mpsc::Receiver<crate::admin::ReloadRequest>,
+    drain_delay: Duration,
+    shutdown_grace: Duration,
+    stop_server: CancellationToken,
+    stop_admin: CancellationToken,
+    server: JoinHandle<()>,
+    admin_server: JoinHandle<()>,
+}
+
+/// Looks at a configuration as the start would: what is wrong, or what is unwise.
+///
+/// # Errors
+///
+/// Everything that keeps the gateway from starting, and the warnings with it.
+pub fn check(loaded: &Loaded) -> Result<Report, Report> {
+    let shared = shared(&loaded.settings);
+    match assemble(&loaded.settings, &env, &shared, None) {
+        Ok(assembly) => Ok(loaded.report(assembly.warnings)),
+        Err(problems) => Err(loaded.report(problems)),
+    }
+}
+
+/// Reads the configuration, opens the listeners and serves.
+///
+/// # Errors
+///
+/// A bad configuration, or an address that can't be listened on.
+pub async fn start(load: Load) -> Result<Running, StartError> {
+    let loaded = load().map_err(StartError::Config)?;
+    let settings = &loaded.settings;
+    let shared = shared(settings);
+    let assembly = assemble(settings, &env, &shared, None)
+        .map_err(|problems| StartError::Config(loaded.report(problems)))?;
+    let Assembly { gateway, tls, admin_token, warnings } = assembly;
+    logging::problems(&loaded.report(warnings));
+    let public = bind("server.listen", settings.server.listen).await?;
+    let admin = bind("admin.listen", settings.admin.listen).await?;
+    let gateway = Arc::new(ArcSwap::from_pointee(gateway));
+    let (reload_sender, reloads) = mpsc::channel(1);
+    let api = match (settings.admin.api, admin_token) {
+        (false, _) => ApiAccess::Off,
+        (true, None) => ApiAccess::Open,
+        (true, Some(token)) => ApiAccess::Token(token),
+    };
+    let admin_service = Admin::new(Arc::clone(&shared), Arc::clone(&gateway), api, reload_sender);
+    let (stop_server, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+    let running = Running {
+        listen: address(&public, settings.server.listen),
+        admin: address(&admin, settings.admin.listen),
+        drain_delay: settings.server.drain_delay.0,
+        shutdown_grace: settings.server.shutdown_grace.0,
+        server: tokio::spawn({
+            let gateway = Arc::clone(&gateway);
+            let bounds = Bounds::from(&settings.server);
+            // Each request gets the stack of the configuration it began with.
+            server::serve(public, tls.clone(), bounds, stop_server.clone(), move |peer, request| {
+                let stack = stack(gateway.load_full());
+                async move {
+                    match stack.oneshot((peer, request)).await {
+                        Ok(answer) => answer,
+                        Err(never) => match never {},
+                    }
+                }
+            })
+        }),
+        admin_server: tokio::spawn({
+            let bounds =
+                Bounds { connections_max: ADMIN_CONNECTIONS_MAX.get(), ..Bounds::from(&settings.server) };
+            server::serve(admin, None, bounds, stop_admin.clone(), move |peer, request| {
+                let admin = admin_service.clone();
+                async move { admin.answer(peer, request).await }
+            })
+        }),
+        reloader: Reloader::new(load, loaded, gateway, tls),
+        shared,
+        reloads,
+        stop_server,
+        stop_admin,
+    };
+    tracing::info!(listen = %running.listen, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "serving");
+    Ok(running)
+}
+
+impl Running {
+    /// Serves until SIGTERM or SIGINT, then drains. SIGHUP, changed files and the API reload the configuration. A
+    /// second signal ends at once.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not let signals be heard.
+    pub async fn until_signal(mut self) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut stop = Stop { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        loop {
+            tokio::select! {
+                () = stop.heard() => break,
+                _ = hangup.recv() => drop(self.reloader.reload().await),
+                () = self.reloader.changed() => drop(self.reloader.reload().await),
+                Some(request) = self.reloads.recv() => request.0.send(self.reloader.reload().await).unwrap_or_default(),
+            }
+        }
+        tracing::info!("stopping: running requests finish");
+        tokio::select! {
+            () = self.stop() => tracing::info!("stopped"),
+            () = stop.heard() => tracing::warn!("stopped at once, by a second signal"),
+        }
+        Ok(())
+    }
+
+    /// Ends gracefully: not ready at once, new work for `drain_delay`, then running requests within `shutdown_grace`.
+    pub async fn stop(self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        sleep(self.drain_delay).await;
+        self.shared.cut_off.set(Instant::now() + self.shutdown_grace).unwrap_or_default();
+        self.stop_server.cancel();
+        let detached = &self.shared.detached;
+        detached.close();
+        let finish = async {
+            self.server.await.unwrap_or_default();
+            detached.wait().await;
+        };
+        if timeout(self.shutdown_grace, finish).await.is_err() {
+            tracing::warn!(grace = ?self.shutdown_grace, "shutdown_grace is over; what still runs is cut off");
+        }
+        self.stop_admin.cancel();
+        drop(timeout(ADMIN_GRACE, self.admin_server).await);
+    }
+}
+
+struct Stop {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    async fn heard(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn env(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}
+
+fn shared(settings: &Settings) -> Arc<Shared> {
+    Shared::new(
+        Clock::system(),
+        usize::try_from(settings.store.entries_max).unwrap_or(usize::MAX),
+        settings.server.requests_max.get(),
+        settings.limits.inflight_bytes_max.bytes(),
+    )
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Bind { key, address, error })
+}
+
+fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}

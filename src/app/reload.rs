@@ -1,0 +1,119 @@
+//! Reloads: everything is read, checked and built beside what runs, then swapped in whole. What is wrong changes nothing.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::{task::spawn_blocking, time::sleep};
+
+use super::{Load, env, logging};
+use crate::{
+    assemble::assemble,
+    config::{Loaded, Problem, Settings, watch::Fingerprint},
+    gateway::Gateway,
+    server::Tls,
+};
+
+/// Swaps configurations.
+pub(super) struct Reloader {
+    load: Load,
+    current: Loaded,
+    gateway: Arc<ArcSwap<Gateway>>,
+    tls: Option<Tls>,
+    seen: Option<Fingerprint>,
+}
+
+impl Reloader {
+    pub(super) fn new(load: Load, current: Loaded, gateway: Arc<ArcSwap<Gateway>>, tls: Option<Tls>) -> Self {
+        let seen = Some(Fingerprint::of(current.files()));
+        Self { load, current, gateway, tls, seen }
+    }
+
+    /// Returns when a file the configuration depends on has other contents than at the last reload.
+    pub(super) async fn changed(&self) {
+        loop {
+            sleep(self.current.settings.reload.poll.0).await;
+            let files = self.current.files();
+            let now = spawn_blocking(move || Fingerprint::of(files)).await.ok();
+            if now.is_some() && now != self.seen {
+                return;
+            }
+        }
+    }
+
+    /// Reloads. What was wrong comes back as text, and is logged and counted.
+    pub(super) async fn reload(&mut self) -> Result<String, String> {
+        let files = self.current.files();
+        self.seen = spawn_blocking(move || Fingerprint::of(files)).await.ok();
+        let (load, previous) = (Arc::clone(&self.load), self.gateway.load_full());
+        let built = spawn_blocking(move || {
+            let loaded = load()?;
+            match assemble(&loaded.settings, &env, &previous.shared, Some(&previous)) {
+                Ok(assembly) => Ok((loaded, assembly)),
+                Err(problems) => Err(loaded.report(problems)),
+            }
+        });
+        let metrics = Arc::clone(&self.gateway.load().shared.metrics);
+        match built.await {
+            Ok(Ok((loaded, mut assembly))) => {
+                assembly.warnings.extend(fixed(&self.current.settings, &loaded.settings));
+                let report = loaded.report(assembly.warnings);
+                if let (Some(tls), Some(new)) = (&self.tls, &assembly.tls) {
+                    tls.replace(new);
+                }
+                let entries_max = usize::try_from(loaded.settings.store.entries_max).unwrap_or(usize::MAX);
+                assembly.gateway.shared.store.resize(entries_max);
+                self.gateway.store(Arc::new(assembly.gateway));
+                // A file that is named only now must not look changed at the next look.
+                self.seen = Some(Fingerprint::of(loaded.files()));
+                self.current = loaded;
+                metrics.reloaded(true);
+                logging::problems(&report);
+                tracing::info!("configuration reloaded");
+                Ok(report.to_string())
+            }
+            Ok(Err(report)) => {
+                metrics.reloaded(false);
+                logging::problems(&report);
+                tracing::error!("the new configuration is not used: it has errors; the old one stays");
+                Err(report.to_string())
+            }
+            Err(_) => {
+                metrics.reloaded(false);
+                tracing::error!("reading the new configuration failed; the old one stays");
+                Err("internal error".to_owned())
+            }
+        }
+    }
+}
+
+/// What a reload does not change: listeners, and what is shared by all requests.
+fn fixed(old: &Settings, new: &Settings) -> Vec<Problem> {
+    let server = |settings: &Settings| crate::server::Settings {
+        body_bytes_max: old.server.body_bytes_max,
+        body_timeout: old.server.body_timeout,
+        request_timeout: old.server.request_timeout,
+        trusted_proxies: Vec::new(),
+        tls: None,
+        ..settings.server.clone()
+    };
+    let has_tls = |settings: &Settings| settings.server.tls.is_some();
+    let bytes = |settings: &Settings| settings.limits.inflight_bytes_max;
+    let admin = |settings: &Settings| (settings.admin.listen, settings.admin.api);
+    let log = |settings: &Settings| (settings.log.format, settings.log.level.clone());
+    [
+        ("server", server(old) != server(new) || has_tls(old) != has_tls(new)),
+        ("admin", admin(old) != admin(new)),
+        ("limits", bytes(old) != bytes(new)),
+        ("log", log(old) != log(new)),
+    ]
+    .into_iter()
+    .filter(|(_, changed)| *changed)
+    .map(|(table, _)| Problem::warning(&[table], "a change here takes a restart"))
+    .collect()
+}
+
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloader").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,74 @@
+//! Do the times fit each other? `upstream timeout + waits between attempts ≤ the vendor's time budget < the claim's
+//! lease` (the lease is made to fit), and `dedup_window ≥ the vendor's retry horizon`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::source::DEDUP_WINDOW;
+use crate::{
+    config::{Problem, Settings, SourceSettings},
+    units::Span,
+    upstream::Options,
+    vendor::format::{Retries, VendorFile},
+};
+
+/// Compares what the settings and the vendors say of time.
+pub(super) fn check(settings: &Settings, vendors: &BTreeMap<String, VendorFile>, problems: &mut Vec<Problem>) {
+    for (name, upstream) in &settings.upstreams {
+        let (needed, text) = needed(&upstream.options());
+        let limit = settings.server.request_timeout;
+        if needed > limit.0 {
+            let text = format!("{text} is more than `server.request_timeout` ({limit})");
+            problems.push(Problem::error(&["upstreams", name, "timeout"], text));
+        }
+    }
+    for (name, source) in &settings.sources {
+        let Some(file) = source.vendor.as_ref().and_then(|vendor| vendors.get(vendor)) else { continue };
+        budget(settings, name, source, file, problems);
+        let window = source.dedup_window.unwrap_or(DEDUP_WINDOW);
+        if let Some(horizon) = file.response.retry_horizon.filter(|horizon| *horizon > window) {
+            let text = format!(
+                "{} tries again for {horizon}, and ids are forgotten after {window}: late retries would be forwarded twice",
+                file.title
+            );
+            problems.push(Problem::error(&["sources", name, "dedup_window"], text));
+        }
+        if file.response.retries != Retries::Yes {
+            let does = match file.response.retries {
+                Retries::No => "does not try again",
+                Retries::Unknown | Retries::Yes => "does not say whether it tries again",
+            };
+            let text = format!("direct delivery, and {} {does}: an event that meets a dead app may be lost", file.title);
+            problems.push(Problem::warning(&["sources", name, "delivery"], text));
+        }
+    }
+}
+
+fn budget(
+    settings: &Settings,
+    name: &str,
+    source: &SourceSettings,
+    file: &VendorFile,
+    problems: &mut Vec<Problem>,
+) {
+    let Some(budget) = file.response.time_budget else { return };
+    let routes = source.routes.iter().flatten().map(|route| &route.upstream);
+    for upstream in source.upstream.iter().chain(routes) {
+        let Some(settings) = settings.upstreams.get(upstream) else { continue };
+        let (needed, text) = needed(&settings.options());
+        if needed > budget.0 {
+            let text =
+                format!("{text} is more than {} waits for an answer ({budget}; source `{name}`)", file.title);
+            problems.push(Problem::error(&["upstreams", upstream, "timeout"], text));
+        }
+    }
+}
+
+/// The longest a delivery should take, and how to say so: one whole attempt, and the waits before the others (which
+/// are made only where the one before did not reach the app, so at once).
+fn needed(options: &Options) -> (Duration, String) {
+    let waits = (1..options.attempts.get().min(16)).fold(Duration::ZERO, |sum, attempt| {
+        sum.saturating_add(options.backoff_base.saturating_mul(1 << (attempt - 1)))
+    });
+    let text = format!("one attempt ({}) and the waits before retries ({})", Span(options.timeout), Span(waits));
+    (options.timeout.saturating_add(waits), text)
+}

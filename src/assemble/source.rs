@@ -1,0 +1,290 @@
+//! Sources: which vendor, which secrets, which ways.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::StatusCode;
+
+use super::Assembler;
+use crate::{
+    cloudevent::Origin,
+    config::{Problem, SourceSettings, explain::similar, secrets},
+    identity::{Recipe, TypeFilter},
+    limit::Budget,
+    metrics::{RouteMetrics, SourceMetrics},
+    scheme::{self, Assurance, SchemeName, Verifier},
+    source::{LastDelivery, Route, Source},
+    units::{Rate, Span},
+    upstream::Format,
+    vendor::{Options, Plan, format::VendorFile},
+};
+
+/// How long an event's id is remembered unless the source says otherwise: longer than the longest schedule of retries
+/// that Standard Webhooks suggests (75.6 h).
+pub(super) const DEDUP_WINDOW: Span = Span::from_secs(96 * 3600);
+
+impl Assembler<'_> {
+    pub(super) fn sources(&mut self) -> HashMap<Box<str>, Arc<Source>> {
+        let mut sources: HashMap<Box<str>, Arc<Source>> = HashMap::new();
+        for (name, settings) in &self.settings.sources {
+            let Some(source) = self.source(name, settings) else { continue };
+            if let Some(other) = sources.get(&source.path) {
+                let text = format!("source `{}` has the same path", other.name);
+                self.error(&["sources", name, "path"], text);
+                continue;
+            }
+            sources.insert(source.path.clone(), Arc::new(source));
+        }
+        sources
+    }
+
+    /// A source; everything about it is looked at, even if a part of it is wrong.
+    fn source(&mut self, name: &str, settings: &SourceSettings) -> Option<Source> {
+        let table = ["sources", name];
+        let path = self.path(name, settings);
+        let filters = self.filters(&["sources", name, "filters"], settings.filters.as_deref());
+        let Some(vendor) = &settings.vendor else {
+            self.error(&["sources", name, "vendor"], "`vendor` is missing");
+            self.routes(name, settings, None);
+            return None;
+        };
+        let file = self.vendor(vendor, &["sources", name, "vendor"]);
+        let plan = file.as_ref().and_then(|file| self.compile(vendor, file, options(settings), &table));
+        let verifier = file.as_ref().and_then(|file| self.verifier(name, settings, file, path.as_deref()?));
+        let routes = self.routes(name, settings, plan.as_deref());
+        self.warn(name, settings);
+        let (path, filters, file, plan, verifier) = (path?, filters?, file?, plan?, verifier?);
+        let tenant = settings.tenant.as_deref().unwrap_or("main");
+        let origin = self.origin(settings, vendor, tenant);
+        let unsigned = match settings.allow.is_some() || self.has_client_ca() {
+            true => Assurance::Network,
+            false => Assurance::None,
+        };
+        Some(Source {
+            name: name.into(),
+            path: path.into(),
+            metrics: SourceMetrics::new(&self.shared.metrics, name, vendor, verifier.key_ids(), plan.types()),
+            enforce: settings.enforce.unwrap_or(true),
+            allow: settings.allow.clone(),
+            budget: self.budget(name, settings.rate.unwrap_or(Rate::Unlimited)),
+            routes: self.scoped(name, &origin, routes?),
+            origin,
+            filters,
+            forward_tests: settings.forward_tests.unwrap_or(false),
+            dedup_window: settings.dedup_window.unwrap_or(DEDUP_WINDOW).0,
+            max_age: settings.max_age.map(|span| span.0),
+            success_status: status(file.response.success_status),
+            limited_status: status(file.response.limited_status),
+            time_budget: time_budget(&file, self.settings.server.request_timeout.0),
+            unsigned,
+            last: LastDelivery::default(),
+            plan,
+            verifier,
+        })
+    }
+
+    fn has_client_ca(&self) -> bool {
+        self.settings.server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some())
+    }
+
+    fn path(&mut self, name: &str, settings: &SourceSettings) -> Option<String> {
+        let path = settings.path.clone().unwrap_or_else(|| format!("/in/{name}"));
+        let plain = path.starts_with('/')
+            && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+        if !plain {
+            self.error(&["sources", name, "path"], "expected a path such as `/in/sendauth`, without query or fragment");
+        }
+        plain.then_some(path)
+    }
+
+    fn filters(&mut self, key: &[&str], patterns: Option<&[String]>) -> Option<TypeFilter> {
+        let Some(patterns) = patterns else { return Some(TypeFilter::all()) };
+        let filter = TypeFilter::parse(patterns);
+        if let Err(position) = &filter {
+            let position = position.to_string();
+            let problem = Problem::error(&[key, &[&position]].concat(), "no event type is called so");
+            let hint = "`hookwarden schema event` lists the types; a prefix ends in `.*`";
+            self.problems.push(problem.with_hint(hint));
+        }
+        filter.ok()
+    }
+
+    fn verifier(
+        &mut self,
+        name: &str,
+        settings: &SourceSettings,
+        file: &VendorFile,
+        path: &str,
+    ) -> Option<Verifier> {
+        let table = ["sources", name];
+        let fields = settings.into();
+        let read = secrets::read(&fields, settings.allow_weak.unwrap_or(false), &table, self.env);
+        let (secrets, warnings) = read.map_err(|problems| self.problems.extend(problems)).ok()?;
+        self.problems.extend(warnings);
+        let url = self.settings.public_url.as_ref().map(|base| format!("{}{path}", base.trim_end_matches('/')));
+        let verify = settings.verify.over(&file.verify);
+        if verify.scheme == Some(SchemeName::None) && !secrets.is_empty() {
+            self.error(&["sources", name, "verify"], "a secret is set, and `scheme = \"none\"` does not look at it");
+        }
+        match verify.compile(&secrets, url.as_deref()) {
+            Ok(verifier) => {
+                self.warn_of_assurance(name, verifier.assurance());
+                Some(verifier)
+            }
+            Err(faults) => {
+                for fault in faults {
+                    self.fault(&table, &fields, fault);
+                }
+                None
+            }
+        }
+    }
+
+    fn fault(&mut self, table: &[&str], fields: &secrets::SecretFields<'_>, fault: scheme::Fault) {
+        let position = fault.secret_index.map(|position| position.to_string());
+        let key: Vec<&str> = match (fault.key, &position) {
+            ("secret", Some(position)) if fields.given() == "secrets" => vec!["secrets", position],
+            ("secret", _) => vec![fields.given()],
+            (key, _) => vec!["verify", key],
+        };
+        self.error(&[table, &key].concat(), fault.text);
+    }
+
+    fn warn_of_assurance(&mut self, name: &str, assurance: Assurance) {
+        let text = match assurance {
+            Assurance::Signed | Assurance::Network => return,
+            Assurance::SignedWeak => {
+                "the vendor's signature is weak (a plain hash); hookwarden makes it safe by refusing what could be \
+                 extended, yet a stolen delivery can be guessed at: use a long random secret"
+            }
+            Assurance::SharedSecret => {
+                "the vendor does not sign the body: who sees one delivery can forge any; add `allow` if the vendor \
+                 names its addresses"
+            }
+            Assurance::None => "nothing is verified: anyone who finds the path can send anything",
+        };
+        self.problems.push(Problem::warning(&["sources", name, "vendor"], text));
+    }
+
+    fn routes(
+        &mut self,
+        name: &str,
+        settings: &SourceSettings,
+        plan: Option<&Plan>,
+    ) -> Option<Vec<(TypeFilter, String)>> {
+        let routes = match (&settings.upstream, &settings.routes) {
+            (Some(_), Some(_)) => {
+                self.error(&["sources", name, "routes"], "`upstream` and `routes` exclude each other: keep one");
+                return None;
+            }
+            (None, None) => {
+                let problem = Problem::error(&["sources", name, "upstream"], "`upstream` is missing");
+                let hint = "the name of a table [upstreams.NAME]: who gets this source's events";
+                self.problems.push(problem.with_hint(hint));
+                return None;
+            }
+            (Some(upstream), None) => vec![(Some(TypeFilter::all()), upstream.clone(), vec!["upstream".to_owned()])],
+            (None, Some(routes)) => (routes.iter().enumerate())
+                .map(|(position, route)| {
+                    let position = position.to_string();
+                    let filter = self.filters(&["sources", name, "routes", &position, "types"], Some(&route.types));
+                    (filter, route.upstream.clone(), vec!["routes".to_owned(), position, "upstream".to_owned()])
+                })
+                .collect(),
+        };
+        let mut known = Vec::new();
+        for (filter, upstream, key) in routes {
+            let key: Vec<&str> = ["sources", name].into_iter().chain(key.iter().map(String::as_str)).collect();
+            self.upstream_exists(&upstream, &key);
+            let raw = self.apps.get(&upstream).is_some_and(|app| app.format == Format::Raw);
+            if raw && plan.is_some_and(Plan::splits) {
+                let text = "this upstream wants the raw body, and the vendor's deliveries hold several events: \
+                            choose the format `cloudevents`";
+                self.error(&key, text);
+            }
+            known.push((filter?, upstream));
+        }
+        known.iter().all(|(_, upstream)| self.apps.contains_key(upstream)).then_some(known)
+    }
+
+    fn upstream_exists(&mut self, upstream: &str, key: &[&str]) {
+        if self.settings.upstreams.contains_key(upstream) {
+            return;
+        }
+        let known: Vec<&str> = self.settings.upstreams.keys().map(String::as_str).collect();
+        let hint = match (similar(upstream, &known), known.is_empty()) {
+            (Some(hint), _) => hint,
+            (None, true) => "add a table [upstreams.NAME] with `url` and a secret".to_owned(),
+            (None, false) => format!("known are {}", known.join(", ")),
+        };
+        self.problems.push(Problem::error(key, "there is no such upstream").with_hint(hint));
+    }
+
+    fn scoped(&self, name: &str, origin: &Origin, routes: Vec<(TypeFilter, String)>) -> Vec<Route> {
+        let apps = &self.apps;
+        let route = |(types, upstream): (TypeFilter, String)| {
+            let scope = Recipe::new(&origin.vendor).part(Some(&origin.source)).part(Some(&upstream));
+            Some(Route {
+                types,
+                app: Arc::clone(apps.get(&upstream)?),
+                scope: scope.id().key(),
+                metrics: RouteMetrics::new(&self.shared.metrics, name, &upstream),
+            })
+        };
+        routes.into_iter().filter_map(route).collect()
+    }
+
+    fn origin(&self, settings: &SourceSettings, vendor: &str, tenant: &str) -> Origin {
+        let base = self.settings.public_url.as_deref().map(|url| url.trim_end_matches('/'));
+        let own = || match base {
+            Some(base) => format!("{base}/{vendor}/{tenant}"),
+            None => format!("/hookwarden/{vendor}/{tenant}"),
+        };
+        Origin {
+            source: settings.source.clone().unwrap_or_else(own),
+            type_prefix: self.settings.type_prefix.clone(),
+            dataschema: base.map(|base| format!("{base}{}", crate::identity::SCHEMA_PATH)),
+            vendor: vendor.to_owned(),
+        }
+    }
+
+    /// The source's budget; the one in use, if the rate is the same.
+    fn budget(&self, name: &str, rate: Rate) -> Option<Arc<Budget>> {
+        if rate == Rate::Unlimited {
+            return None;
+        }
+        let before = self.previous.and_then(|gateway| gateway.sources.values().find(|source| *source.name == *name));
+        let known = before.and_then(|source| source.budget.clone()).filter(|budget| budget.rate() == rate);
+        known.or_else(|| Some(Arc::new(Budget::new(rate, "source", &self.shared.clock))))
+    }
+
+    fn warn(&mut self, name: &str, settings: &SourceSettings) {
+        if settings.enforce == Some(false) {
+            let text = "report only: what fails verification is forwarded, with `hwassurance: none`";
+            self.problems.push(Problem::warning(&["sources", name, "enforce"], text));
+        }
+        for position in 0..settings.expose_secrets.as_ref().map_or(0, Vec::len) {
+            let position = position.to_string();
+            let text = "this member goes to the app as it is, though it looks like a secret";
+            self.problems.push(Problem::warning(&["sources", name, "expose_secrets", &position], text));
+        }
+    }
+}
+
+fn options(settings: &SourceSettings) -> Options {
+    Options {
+        event: settings.event.clone(),
+        expose_secrets: settings.expose_secrets.clone().unwrap_or_default(),
+        extra_redactions: settings.extra_redactions.clone().unwrap_or_default(),
+        severities: settings.severity_overrides.clone().unwrap_or_default(),
+        include_raw: settings.include_raw.unwrap_or(false),
+    }
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::OK)
+}
+
+/// How long a request of this vendor may take.
+fn time_budget(file: &VendorFile, request_timeout: Duration) -> Duration {
+    file.response.time_budget.map_or(request_timeout, |budget| budget.0.min(request_timeout))
+}

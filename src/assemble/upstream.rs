@@ -1,0 +1,85 @@
+//! Upstreams: where they are, how they are reached, what signs for them.
+
+use std::{fs, sync::Arc};
+
+use super::{Apps, Assembler};
+use crate::{
+    config::{Problem, secrets},
+    source::App,
+    upstream::{Roots, Settings, Signer, Target, Upstream},
+};
+
+impl Assembler<'_> {
+    pub(super) fn apps(&mut self) -> Apps {
+        let mut apps = Apps::new();
+        for (name, settings) in &self.settings.upstreams {
+            let target = self.target(name, settings);
+            let signer = self.signer(name, settings);
+            let roots = self.roots(name, settings);
+            if let (Some(target), Some(signer), Some(roots)) = (target, signer, roots) {
+                let upstream =
+                    Upstream::open(name, target, roots, settings.options(), self.shared.clock.clone());
+                let format = settings.format.unwrap_or_default();
+                apps.insert(name.clone(), Arc::new(App { upstream, format, signer }));
+            }
+        }
+        apps
+    }
+
+    fn target(&mut self, name: &str, settings: &Settings) -> Option<Target> {
+        let key = ["upstreams", name, "url"];
+        let Some(url) = &settings.url else {
+            let hint = "`http://…`, `https://…`, or `unix:/path/of/socket:/uri-path`";
+            self.problems.push(Problem::error(&key, "`url` is missing").with_hint(hint));
+            return None;
+        };
+        url.parse().map_err(|error: crate::upstream::TargetError| self.error(&key, error.to_string())).ok()
+    }
+
+    fn signer(&mut self, name: &str, settings: &Settings) -> Option<Signer> {
+        let table = ["upstreams", name];
+        let fields = settings.into();
+        let secrets = match secrets::read(&fields, settings.allow_weak.unwrap_or(false), &table, self.env) {
+            Ok((secrets, warnings)) => {
+                self.problems.extend(warnings);
+                secrets
+            }
+            Err(problems) => {
+                self.problems.extend(problems);
+                return None;
+            }
+        };
+        if secrets.is_empty() {
+            let problem = Problem::error(&["upstreams", name, "secret_env"], "a signing secret is missing");
+            let hint = "every request to the app is signed: set `secret_env`, `secret_file` or `secrets`";
+            self.problems.push(problem.with_hint(hint));
+            return None;
+        }
+        match Signer::new(&secrets) {
+            Ok(signer) => Some(signer),
+            Err((position, undecodable)) => {
+                let member = fields.given();
+                let position = position.to_string();
+                let mut key = vec!["upstreams", name, member];
+                key.extend((member == "secrets").then_some(position.as_str()));
+                self.error(&key, undecodable.to_string());
+                None
+            }
+        }
+    }
+
+    fn roots(&mut self, name: &str, settings: &Settings) -> Option<Roots> {
+        let key = ["upstreams", name, "ca_file"];
+        let extra = match &settings.ca_file {
+            None => None,
+            Some(path) => match fs::read(path) {
+                Ok(bytes) => Some(bytes),
+                Err(error) => {
+                    self.error(&key, format!("cannot read `{path}`: {}", error.kind()));
+                    return None;
+                }
+            },
+        };
+        Roots::new(extra.as_deref()).map_err(|error| self.error(&key, error.to_string())).ok()
+    }
+}
