@@ -3,10 +3,11 @@
 
 use std::{fs, path::Path};
 
+use figment::value::Dict;
 use hookwarden::{
     config::{Settings, load},
     rejection::Code,
-    vendor::BUILTIN,
+    vendor::{BUILTIN, Options, Plan},
 };
 
 const MANIFESTS: [&str; 2] = ["deploy/sidecar.yaml", "deploy/standalone.yaml"];
@@ -22,7 +23,8 @@ fn read(path: &str) -> String {
 fn container<'a>(lines: &[&'a str], image: usize) -> Vec<&'a str> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let dash = indent(lines[image]) - 2;
-    let first = lines[..image].iter().rposition(|line| indent(line) == dash && line.trim_start().starts_with("- "));
+    let first =
+        lines[..image].iter().rposition(|line| indent(line) == dash && line.trim_start().starts_with("- "));
     let first = first.expect("containers are a list");
     let rest = lines[first + 1..].iter().take_while(|line| line.is_empty() || indent(line) > dash);
     [&lines[first]].into_iter().chain(rest).map(|line| line.trim()).collect()
@@ -33,7 +35,8 @@ fn every_container_passes_pod_security_restricted() {
     for path in MANIFESTS {
         let text = read(path);
         let lines: Vec<&str> = text.lines().collect();
-        let images: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].trim().starts_with("image:")).collect();
+        let images: Vec<usize> =
+            (0..lines.len()).filter(|at| lines[*at].trim().starts_with("image:")).collect();
         assert!(!images.is_empty(), "{path}: no container");
         for at in images {
             let container = container(&lines, at);
@@ -45,7 +48,11 @@ fn every_container_passes_pod_security_restricted() {
                 r#"drop: ["ALL"]"#,
                 "type: RuntimeDefault",
             ] {
-                assert_eq!(container.iter().filter(|line| **line == wanted).count(), 1, "{path}: {name}: {wanted}");
+                assert_eq!(
+                    container.iter().filter(|line| **line == wanted).count(),
+                    1,
+                    "{path}: {name}: {wanted}"
+                );
             }
         }
         let refused = ["privileged:", "host", "runAsUser: 0", "add:", "sysctls:", "procMount:", "subPath:"];
@@ -62,11 +69,13 @@ fn configurations_in_manifests_are_read() {
         let text = read(path);
         let (_, rest) = text.split_once("hookwarden.toml: |\n").expect("a configuration");
         let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
-        let toml: String = lines.flat_map(|line| [line.strip_prefix("    ").unwrap_or_default(), "\n"]).collect();
+        let toml: String =
+            lines.flat_map(|line| [line.strip_prefix("    ").unwrap_or_default(), "\n"]).collect();
         let settings = settings(path, &toml);
         let sources = settings.sources.values().map(|source| &source.secret_file);
         for file in sources.chain(settings.upstreams.values().map(|upstream| &upstream.secret_file)) {
-            let file = Path::new(file.as_ref().expect("secrets are files: they can be changed without a restart"));
+            let file =
+                Path::new(file.as_ref().expect("secrets are files: they can be changed without a restart"));
             assert_eq!(file.parent(), Some(Path::new("/run/secrets/hookwarden")), "{path}");
             let key = format!("  {}: replace-me\n", file.file_name().expect("a name").display());
             assert!(text.contains(&key), "{path}: {key}");
@@ -82,7 +91,11 @@ fn configurations_in_documents_are_read() {
         let mut blocks = text.split("```toml\n").skip(1).peekable();
         assert!(blocks.peek().is_some(), "{path}: no configuration");
         for block in blocks {
-            settings(path, block.split("```").next().unwrap_or_default());
+            let settings = settings(path, block.split("```").next().unwrap_or_default());
+            for (name, vendor) in &settings.vendors {
+                let plan = Plan::compile(name, vendor, Options::default());
+                assert!(plan.is_ok(), "{path}: {:?}", plan.err());
+            }
         }
     }
 }
@@ -112,7 +125,8 @@ fn the_readme_s_event_is_what_becomes_of_its_delivery() {
     let golden = read(&format!("tests/vendors/{GOLDEN}.http"));
     let (_, sent) = golden.split_once("\n\n").expect("a body");
     let sent: serde_json::Value = serde_json::from_str(sent).expect("JSON");
-    let made: serde_json::Value = serde_json::from_str(&read(&format!("tests/vendors/{GOLDEN}.json"))).expect("JSON");
+    let made: serde_json::Value =
+        serde_json::from_str(&read(&format!("tests/vendors/{GOLDEN}.json"))).expect("JSON");
     assert!(blocks.contains(&sent), "the delivery of {GOLDEN}");
     assert!(blocks.contains(&made), "the event of {GOLDEN}");
 }
