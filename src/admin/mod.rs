@@ -1,18 +1,152 @@
-//! stand-in
-use std::{net::SocketAddr, sync::Arc};
+//! The operator's side, on a listener of its own: health, metrics and the API. Nothing here reads a request's body or
+//! shows a secret, and nothing of it is reachable through the listener vendors call.
+
+mod answer;
+pub mod client;
+mod guard;
+mod metrics;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{ALLOW, RETRY_AFTER},
+    request::Parts,
+};
 use http_body_util::Full;
-use tokio::sync::{mpsc, oneshot};
-use crate::{gateway::{Gateway, Shared}, secret::Secret};
+use serde_json::json;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use self::answer::{Problem, json_response, text};
+pub use self::guard::ApiAccess;
+use crate::gateway::{Gateway, Shared};
+
+/// Longest wait for the outcome of a reload.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Answers what comes to the admin listener. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Admin;
-#[derive(Clone, Debug)]
-pub enum ApiAccess { Off, Open, Token(Secret) }
+pub struct Admin(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    gateway: Arc<ArcSwap<Gateway>>,
+    api: ApiAccess,
+    reload: mpsc::Sender<ReloadRequest>,
+}
+
+/// A reload that the API asks for. Whoever receives it sends back what to tell the operator: what was taken, or the
+/// report of what is wrong. Neither may hold a value of the configuration.
 #[derive(Debug)]
 pub struct ReloadRequest(pub oneshot::Sender<Result<String, String>>);
+
 impl Admin {
-    pub fn new(_: Arc<Shared>, _: Arc<ArcSwap<Gateway>>, _: ApiAccess, _: mpsc::Sender<ReloadRequest>) -> Self { Self }
-    pub async fn answer<B>(&self, _: SocketAddr, _: Request<B>) -> Response<Full<Bytes>> { Response::new(Full::default()) }
+    #[must_use]
+    pub fn new(
+        shared: Arc<Shared>,
+        gateway: Arc<ArcSwap<Gateway>>,
+        api: ApiAccess,
+        reload: mpsc::Sender<ReloadRequest>,
+    ) -> Self {
+        Self(Arc::new(Inner { shared, gateway, api, reload }))
+    }
+
+    /// Answers one request; its body is dropped unread. Takes no longer than a reload may, 30 s.
+    pub async fn answer<B>(&self, peer: SocketAddr, request: Request<B>) -> Response<Full<Bytes>> {
+        let (head, _) = request.into_parts();
+        let response = self.0.route(peer, &head).await.unwrap_or_else(Problem::into_response);
+        answer::finish(&head.method, response)
+    }
+}
+
+impl Inner {
+    async fn route(&self, peer: SocketAddr, head: &Parts) -> Result<Response<Full<Bytes>>, Problem> {
+        let path = head.uri.path();
+        // Probes and scrapers call by any name, and learn and change nothing.
+        if !matches!(path, "/livez" | "/readyz" | "/metrics") {
+            guard::same_site(head)?;
+        }
+        if path == "/api" || path.starts_with("/api/") {
+            self.api.check(peer, &head.headers)?;
+        }
+        match path {
+            "/livez" => reads(head).map(|()| text(StatusCode::OK, "ok\n")),
+            "/readyz" => reads(head).map(|()| self.readiness(head.uri.query())),
+            "/metrics" => reads(head).map(|()| metrics::answer(&self.shared, &head.headers)),
+            "/api/v1/sources" => reads(head).map(|()| json_response(&view::sources(&self.gateway.load()))),
+            "/api/v1/rejections" => {
+                reads(head).map(|()| json_response(&view::rejections(&self.shared.rejections)))
+            }
+            "/api/v1/reload" => {
+                allows(head, &[Method::POST], "POST")?;
+                self.reload().await
+            }
+            "/" => Err(Problem::not_found(
+                "this version has no dashboard; see /api/v1/sources, /metrics, /readyz",
+            )),
+            _ if path == "/api/v1/events" || path.starts_with("/api/v1/events/") => Err(Problem::not_found(
+                "events are kept, listed and replayed by the durable inbox, which this version does not have",
+            )),
+            _ => Err(Problem::not_found("there is nothing at this path")),
+        }
+    }
+
+    /// `?verbose` adds what was looked at, a line each, as Kubernetes' own `/readyz` does. The configuration is loaded
+    /// whenever there is somebody to answer.
+    fn readiness(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+        let draining = self.shared.is_stopping();
+        let (status, mut body) = match draining {
+            false => (StatusCode::OK, String::from("ok\n")),
+            true => (StatusCode::SERVICE_UNAVAILABLE, String::from("not ready: draining\n")),
+        };
+        let mut parameters = query.unwrap_or_default().split('&');
+        if parameters.any(|parameter| parameter == "verbose" || parameter.starts_with("verbose=")) {
+            let sources = self.gateway.load().sources.len();
+            body.push_str(&format!("[+] config loaded, sources: {sources}\n"));
+            body.push_str(if draining { "[-] draining\n" } else { "[+] not draining\n" });
+        }
+        text(status, body)
+    }
+
+    async fn reload(&self) -> Result<Response<Full<Bytes>>, Problem> {
+        let (outcome, told) = oneshot::channel();
+        let reload = async {
+            self.reload.send(ReloadRequest(outcome)).await.ok()?;
+            told.await.ok()
+        };
+        let unavailable = |detail| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "reload_unavailable", detail).with(RETRY_AFTER, "1")
+        };
+        match timeout(RELOAD_TIMEOUT, reload).await {
+            Ok(Some(Ok(result))) => Ok(json_response(&json!({ "result": result }))),
+            Ok(Some(Err(report))) => {
+                Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "reload_refused", report))
+            }
+            Ok(None) => Err(unavailable("the gateway is stopping")),
+            Err(_) => {
+                Err(unavailable("the reload takes long; its outcome will be in the log and the metrics"))
+            }
+        }
+    }
+}
+
+fn reads(head: &Parts) -> Result<(), Problem> {
+    allows(head, &[Method::GET, Method::HEAD], "GET, HEAD")
+}
+
+fn allows(head: &Parts, methods: &[Method], allow: &'static str) -> Result<(), Problem> {
+    if methods.contains(&head.method) {
+        return Ok(());
+    }
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "see the Allow header");
+    Err(problem.with(ALLOW, allow))
 }

@@ -11,13 +11,10 @@ use crate::config::{Log, LogFormat, Report, Severity};
 /// Lines that wait to be written at most.
 const LINES_MAX: usize = 4096;
 
-/// Begins to log. Dropping the guard writes what is waiting.
-#[must_use]
+/// Begins to log, panics included. Dropping the guard writes what is waiting.
 pub fn init(log: &Log) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES_MAX)
-        .lossy(true)
-        .finish(std::io::stderr());
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true).finish(std::io::stderr());
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
@@ -31,13 +28,19 @@ pub fn init(log: &Log) -> WorkerGuard {
         }
     };
     drop(set);
+    std::panic::set_hook(Box::new(|panic| {
+        // Without its message, which may show what was worked on.
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "a panic");
+    }));
     guard
 }
 
 /// Logs what is wrong with a configuration, or unwise: a line a problem.
 pub fn problems(report: &Report) {
     for problem in report.problems() {
-        let (key, text, hint) = (problem.key.join("."), &problem.text, problem.hint.as_deref().unwrap_or_default());
+        let (key, text, hint) =
+            (problem.key.join("."), &problem.text, problem.hint.as_deref().unwrap_or_default());
         match problem.severity {
             Severity::Error => tracing::error!(key, hint, "{text}"),
             Severity::Warning => tracing::warn!(key, hint, "{text}"),

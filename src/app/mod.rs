@@ -99,11 +99,7 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
     let admin = bind("admin.listen", settings.admin.listen).await?;
     let gateway = Arc::new(ArcSwap::from_pointee(gateway));
     let (reload_sender, reloads) = mpsc::channel(1);
-    let api = match (settings.admin.api, admin_token) {
-        (false, _) => ApiAccess::Off,
-        (true, None) => ApiAccess::Open,
-        (true, Some(token)) => ApiAccess::Token(token),
-    };
+    let api = ApiAccess::new(settings.admin.api, admin_token.as_ref());
     let admin_service = Admin::new(Arc::clone(&shared), Arc::clone(&gateway), api, reload_sender);
     let (stop_server, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let running = Running {
@@ -152,7 +148,8 @@ impl Running {
     /// If the system does not let signals be heard.
     pub async fn until_signal(mut self) -> io::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut stop = Stop { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        let mut stop =
+            Stop { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
         loop {
             tokio::select! {
                 () = stop.heard() => break,

@@ -12,7 +12,11 @@ use crate::{
 };
 
 /// Compares what the settings and the vendors say of time.
-pub(super) fn check(settings: &Settings, vendors: &BTreeMap<String, VendorFile>, problems: &mut Vec<Problem>) {
+pub(super) fn check(
+    settings: &Settings,
+    vendors: &BTreeMap<String, VendorFile>,
+    problems: &mut Vec<Problem>,
+) {
     for (name, upstream) in &settings.upstreams {
         let (needed, text) = needed(&upstream.options());
         let limit = settings.server.request_timeout;
@@ -37,7 +41,10 @@ pub(super) fn check(settings: &Settings, vendors: &BTreeMap<String, VendorFile>,
                 Retries::No => "does not try again",
                 Retries::Unknown | Retries::Yes => "does not say whether it tries again",
             };
-            let text = format!("direct delivery, and {} {does}: an event that meets a dead app may be lost", file.title);
+            let text = format!(
+                "direct delivery, and {} {does}: an event that meets a dead app may be lost",
+                file.title
+            );
             problems.push(Problem::warning(&["sources", name, "delivery"], text));
         }
     }
@@ -69,6 +76,7 @@ fn needed(options: &Options) -> (Duration, String) {
     let waits = (1..options.attempts.get().min(16)).fold(Duration::ZERO, |sum, attempt| {
         sum.saturating_add(options.backoff_base.saturating_mul(1 << (attempt - 1)))
     });
-    let text = format!("one attempt ({}) and the waits before retries ({})", Span(options.timeout), Span(waits));
+    let text =
+        format!("one attempt ({}) and the waits before retries ({})", Span(options.timeout), Span(waits));
     (options.timeout.saturating_add(waits), text)
 }

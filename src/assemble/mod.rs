@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    config::{Problem, Severity, Settings, explain::similar, secrets},
+    config::{Problem, Settings, Severity, explain::similar, secrets},
     gateway::{Gateway, Shared},
     identity::{SCHEMA_PATH, schema},
     limit::PerAddress,
@@ -47,8 +47,16 @@ pub fn assemble(
     shared: &Arc<Shared>,
     previous: Option<&Gateway>,
 ) -> Result<Assembly, Vec<Problem>> {
-    let mut assembler =
-        Assembler { settings, env, shared, previous, problems: Vec::new(), files: BTreeMap::new(), plans: HashMap::new(), apps: Apps::new() };
+    let mut assembler = Assembler {
+        settings,
+        env,
+        shared,
+        previous,
+        problems: Vec::new(),
+        files: BTreeMap::new(),
+        plans: HashMap::new(),
+        apps: Apps::new(),
+    };
     assembler.globals();
     let tls = assembler.tls();
     let admin_token = assembler.admin_token();
@@ -62,7 +70,8 @@ pub fn assemble(
     }
     let base = settings.public_url.as_deref().map(|url| url.trim_end_matches('/'));
     let dataschema = base.map(|base| format!("{base}{SCHEMA_PATH}"));
-    let path_behind_host = base.and_then(|base| base.split("://").nth(1)?.split_once('/')).map(|(_, path)| path);
+    let path_behind_host =
+        base.and_then(|base| base.split("://").nth(1)?.split_once('/')).map(|(_, path)| path);
     let mut schema_paths = vec![SCHEMA_PATH.to_owned()];
     schema_paths.extend(path_behind_host.map(|path| format!("/{path}{SCHEMA_PATH}")));
     let gateway = Gateway {
@@ -135,7 +144,8 @@ impl Assembler<'_> {
         }
         if settings.sources.is_empty() {
             let problem = Problem::error(&["sources"], "there is no source: nothing would be received");
-            self.problems.push(problem.with_hint("add a table [sources.NAME] with `vendor`, a secret and `upstream`"));
+            self.problems
+                .push(problem.with_hint("add a table [sources.NAME] with `vendor`, a secret and `upstream`"));
         }
     }
 
@@ -157,9 +167,12 @@ impl Assembler<'_> {
             }
         };
         if tokens.is_empty() && admin.api && !admin.listen.ip().is_loopback() {
-            let text = "the API would be open to the network: it needs a token where `admin.listen` is not loopback";
+            let text =
+                "the API would be open to the network: it needs a token where `admin.listen` is not loopback";
             let problem = Problem::error(&["admin", "listen"], text);
-            self.problems.push(problem.with_hint("set `admin.token_env` or `admin.token_file`, or `admin.api = false`"));
+            self.problems.push(
+                problem.with_hint("set `admin.token_env` or `admin.token_file`, or `admin.api = false`"),
+            );
         }
         tokens.into_iter().next()
     }
@@ -192,7 +205,13 @@ impl Assembler<'_> {
     }
 
     /// The plan of a vendor; sources without wishes of their own share one.
-    fn compile(&mut self, name: &str, file: &VendorFile, options: Options, key: &[&str]) -> Option<Arc<Plan>> {
+    fn compile(
+        &mut self,
+        name: &str,
+        file: &VendorFile,
+        options: Options,
+        key: &[&str],
+    ) -> Option<Arc<Plan>> {
         let plain = options == Options::default();
         if let Some(plan) = self.plans.get(name).filter(|_| plain) {
             return Some(Arc::clone(plan));
@@ -207,7 +226,8 @@ impl Assembler<'_> {
             }
             Err(faults) => {
                 for Fault { path, text } in faults {
-                    let path: Vec<&str> = key.iter().copied().chain(path.iter().map(String::as_str)).collect();
+                    let path: Vec<&str> =
+                        key.iter().copied().chain(path.iter().map(String::as_str)).collect();
                     self.error(&path, text);
                 }
                 None
@@ -219,7 +239,8 @@ impl Assembler<'_> {
 type Apps = BTreeMap<String, Arc<App>>;
 
 fn check_url(url: &str) -> Result<(), &'static str> {
-    const EXPECTED: &str = "expected an address such as `https://hooks.example.com`, without query or fragment";
+    const EXPECTED: &str =
+        "expected an address such as `https://hooks.example.com`, without query or fragment";
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or(EXPECTED)?;
     let uri: http::Uri = url.parse().map_err(|_| EXPECTED)?;
     let plain = uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none();

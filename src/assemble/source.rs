@@ -91,7 +91,10 @@ impl Assembler<'_> {
         let plain = path.starts_with('/')
             && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
         if !plain {
-            self.error(&["sources", name, "path"], "expected a path such as `/in/sendauth`, without query or fragment");
+            self.error(
+                &["sources", name, "path"],
+                "expected a path such as `/in/sendauth`, without query or fragment",
+            );
         }
         plain.then_some(path)
     }
@@ -120,10 +123,14 @@ impl Assembler<'_> {
         let read = secrets::read(&fields, settings.allow_weak.unwrap_or(false), &table, self.env);
         let (secrets, warnings) = read.map_err(|problems| self.problems.extend(problems)).ok()?;
         self.problems.extend(warnings);
-        let url = self.settings.public_url.as_ref().map(|base| format!("{}{path}", base.trim_end_matches('/')));
+        let url =
+            self.settings.public_url.as_ref().map(|base| format!("{}{path}", base.trim_end_matches('/')));
         let verify = settings.verify.over(&file.verify);
         if verify.scheme == Some(SchemeName::None) && !secrets.is_empty() {
-            self.error(&["sources", name, "verify"], "a secret is set, and `scheme = \"none\"` does not look at it");
+            self.error(
+                &["sources", name, "verify"],
+                "a secret is set, and `scheme = \"none\"` does not look at it",
+            );
         }
         match verify.compile(&secrets, url.as_deref()) {
             Ok(verifier) => {
@@ -173,7 +180,10 @@ impl Assembler<'_> {
     ) -> Option<Vec<(TypeFilter, String)>> {
         let routes = match (&settings.upstream, &settings.routes) {
             (Some(_), Some(_)) => {
-                self.error(&["sources", name, "routes"], "`upstream` and `routes` exclude each other: keep one");
+                self.error(
+                    &["sources", name, "routes"],
+                    "`upstream` and `routes` exclude each other: keep one",
+                );
                 return None;
             }
             (None, None) => {
@@ -182,18 +192,26 @@ impl Assembler<'_> {
                 self.problems.push(problem.with_hint(hint));
                 return None;
             }
-            (Some(upstream), None) => vec![(Some(TypeFilter::all()), upstream.clone(), vec!["upstream".to_owned()])],
+            (Some(upstream), None) => {
+                vec![(Some(TypeFilter::all()), upstream.clone(), vec!["upstream".to_owned()])]
+            }
             (None, Some(routes)) => (routes.iter().enumerate())
                 .map(|(position, route)| {
                     let position = position.to_string();
-                    let filter = self.filters(&["sources", name, "routes", &position, "types"], Some(&route.types));
-                    (filter, route.upstream.clone(), vec!["routes".to_owned(), position, "upstream".to_owned()])
+                    let filter =
+                        self.filters(&["sources", name, "routes", &position, "types"], Some(&route.types));
+                    (
+                        filter,
+                        route.upstream.clone(),
+                        vec!["routes".to_owned(), position, "upstream".to_owned()],
+                    )
                 })
                 .collect(),
         };
         let mut known = Vec::new();
         for (filter, upstream, key) in routes {
-            let key: Vec<&str> = ["sources", name].into_iter().chain(key.iter().map(String::as_str)).collect();
+            let key: Vec<&str> =
+                ["sources", name].into_iter().chain(key.iter().map(String::as_str)).collect();
             self.upstream_exists(&upstream, &key);
             let raw = self.apps.get(&upstream).is_some_and(|app| app.format == Format::Raw);
             if raw && plan.is_some_and(Plan::splits) {
@@ -252,7 +270,8 @@ impl Assembler<'_> {
         if rate == Rate::Unlimited {
             return None;
         }
-        let before = self.previous.and_then(|gateway| gateway.sources.values().find(|source| *source.name == *name));
+        let before =
+            self.previous.and_then(|gateway| gateway.sources.values().find(|source| *source.name == *name));
         let known = before.and_then(|source| source.budget.clone()).filter(|budget| budget.rate() == rate);
         known.or_else(|| Some(Arc::new(Budget::new(rate, "source", &self.shared.clock))))
     }

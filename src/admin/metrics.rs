@@ -1,0 +1,69 @@
+//! `/metrics`: OpenMetrics for those who ask for it, else Prometheus' older text format.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode, header::ACCEPT};
+use http_body_util::Full;
+
+use super::answer::respond;
+use crate::gateway::Shared;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All values as of now, those of the store included.
+pub(super) fn answer(shared: &Shared, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    let (metrics, store) = (&shared.metrics, &shared.store);
+    metrics.dedup_entries.set(i64::try_from(store.len()).unwrap_or(i64::MAX));
+    metrics.dedup_evictions.set(i64::try_from(store.evicted()).unwrap_or(i64::MAX));
+    let text = metrics.text();
+    let accepts = |accept: &[u8]| memchr::memmem::find(accept, b"application/openmetrics-text").is_some();
+    if headers.get_all(ACCEPT).iter().any(|accept| accepts(accept.as_bytes())) {
+        respond(StatusCode::OK, OPEN_METRICS, text)
+    } else {
+        respond(StatusCode::OK, CLASSIC, classic(&text))
+    }
+}
+
+/// OpenMetrics text in the older format. There HELP and TYPE name the samples, suffix and all; the types `info` and
+/// `unknown` do not exist, and parsers refuse the whole text over them; UNIT and EOF mean nothing.
+fn classic(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len() + open_metrics.len() / 8);
+    let mut help = "";
+    for line in open_metrics.lines() {
+        if let Some((_, text)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            help = text;
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", kind),
+                "info" => ("_info", "gauge"),
+                "unknown" => ("", "untyped"),
+                _ => ("", kind),
+            };
+            // Writing into a String does not fail.
+            writeln!(out, "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}").unwrap_or_default();
+        } else if !line.starts_with("# ") {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_format_names_samples_and_knows_fewer_types() {
+        let open_metrics = "# HELP a_seconds What it is.\n# TYPE a_seconds counter\n# UNIT a_seconds seconds\n\
+            a_seconds_total{x=\"# TYPE y info\"} 1\n# HELP build Running.\n# TYPE build info\nbuild_info{v=\"1\"} 1\n\
+            # HELP g G.\n# TYPE g unknown\ng 2\n# EOF\n";
+        let expected = "# HELP a_seconds_total What it is.\n# TYPE a_seconds_total counter\n\
+            a_seconds_total{x=\"# TYPE y info\"} 1\n# HELP build_info Running.\n# TYPE build_info gauge\n\
+            build_info{v=\"1\"} 1\n# HELP g G.\n# TYPE g untyped\ng 2\n";
+        assert_eq!(classic(open_metrics), expected);
+    }
+}
