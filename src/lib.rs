@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod app;
 pub mod assemble;
+pub mod cli;
 pub mod clock;
 pub mod cloudevent;
 pub mod config;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::string_slice, reason = "tests cut and read texts they know")]
 
+mod cli;
 mod floors;
 mod golden;
 mod packaging;

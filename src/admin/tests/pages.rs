@@ -19,7 +19,7 @@ async fn health_is_told_to_anybody_by_any_name() {
     let verbose = "ok\n[+] config loaded, sources: 0\n[+] not draining\n";
     assert_eq!(desk.ask("GET /readyz?verbose", &[]).await.body, verbose);
 
-    desk.shared.draining.store(true, Ordering::Relaxed);
+    desk.shared.stopping.store(true, Ordering::Relaxed);
     let answer = desk.ask("GET /readyz", &[]).await;
     assert_eq!((answer.status, &*answer.body), (503, "not ready: draining\n"));
     let verbose = "not ready: draining\n[+] config loaded, sources: 0\n[-] draining\n";

@@ -32,7 +32,7 @@ async fn over_the_wire_head_has_no_body_and_health_checks_learn_why() {
     assert!(answer.contains("content-length: 3\r\n"), "{answer}");
 
     assert_eq!(client::ready(address).await, Ok(()));
-    desk.shared.draining.store(true, Ordering::Relaxed);
+    desk.shared.stopping.store(true, Ordering::Relaxed);
     assert!(client::ready(address).await.unwrap_err().contains("status code: 503"));
     stop.cancel();
     serving.await.unwrap();
