@@ -103,7 +103,7 @@ fn configurations_in_documents_are_read() {
 #[test]
 fn the_readme_tells_every_code_and_every_vendor() {
     let readme = read("README.md");
-    let (_, codes) = readme.split_once("## Codes\n").expect("the section that answers link to");
+    let (_, codes) = readme.split_once("## Codes\n").expect("the section");
     let codes = codes.split("\n## ").next().unwrap_or_default();
     for code in Code::ALL {
         let row = format!("| {} | `{}` |", code.status().as_u16(), code.as_str());
