@@ -122,6 +122,7 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
             })
         }),
         admin_server: tokio::spawn({
+            let admin_service = admin_service.clone();
             let bounds =
                 Bounds { connections_max: ADMIN_CONNECTIONS_MAX.get(), ..Bounds::from(&settings.server) };
             server::serve(admin, None, bounds, stop_admin.clone(), move |peer, request| {
@@ -129,7 +130,7 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
                 async move { admin.answer(peer, request).await }
             })
         }),
-        reloader: Reloader::new(load, loaded, gateway, tls),
+        reloader: Reloader::new(load, loaded, gateway, tls, admin_service.clone()),
         shared,
         reloads,
         stop_server,

@@ -7,6 +7,7 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use super::{Load, env, logging};
 use crate::{
+    admin::{Admin, ApiAccess},
     assemble::assemble,
     config::{Loaded, Problem, Settings, watch::Fingerprint},
     gateway::Gateway,
@@ -19,13 +20,20 @@ pub(super) struct Reloader {
     current: Loaded,
     gateway: Arc<ArcSwap<Gateway>>,
     tls: Option<Tls>,
+    admin: Admin,
     seen: Option<Fingerprint>,
 }
 
 impl Reloader {
-    pub(super) fn new(load: Load, current: Loaded, gateway: Arc<ArcSwap<Gateway>>, tls: Option<Tls>) -> Self {
+    pub(super) fn new(
+        load: Load,
+        current: Loaded,
+        gateway: Arc<ArcSwap<Gateway>>,
+        tls: Option<Tls>,
+        admin: Admin,
+    ) -> Self {
         let seen = Some(Fingerprint::of(current.files()));
-        Self { load, current, gateway, tls, seen }
+        Self { load, current, gateway, tls, admin, seen }
     }
 
     /// Returns when a file the configuration depends on has other contents than at the last reload.
@@ -43,7 +51,9 @@ impl Reloader {
     /// Reloads. What was wrong comes back as text, and is logged and counted.
     pub(super) async fn reload(&mut self) -> Result<String, String> {
         let files = self.current.files();
-        self.seen = spawn_blocking(move || Fingerprint::of(files)).await.ok();
+        let before = files.clone();
+        // Looked at before it is read: what changes meanwhile is seen at the next look.
+        self.seen = spawn_blocking(move || Fingerprint::of(before)).await.ok();
         let (load, previous) = (Arc::clone(&self.load), self.gateway.load_full());
         let built = spawn_blocking(move || {
             let loaded = load()?;
@@ -60,11 +70,15 @@ impl Reloader {
                 if let (Some(tls), Some(new)) = (&self.tls, &assembly.tls) {
                     tls.replace(new);
                 }
+                let api = loaded.settings.admin.api;
+                self.admin.let_in(ApiAccess::new(api, assembly.admin_token.as_ref()));
                 let entries_max = usize::try_from(loaded.settings.store.entries_max).unwrap_or(usize::MAX);
                 assembly.gateway.shared.store.resize(entries_max);
                 self.gateway.store(Arc::new(assembly.gateway));
-                // A file that is named only now must not look changed at the next look.
-                self.seen = Some(Fingerprint::of(loaded.files()));
+                if loaded.files() != files {
+                    // A file that is named only now must not look changed at the next look.
+                    self.seen = Some(Fingerprint::of(loaded.files()));
+                }
                 self.current = loaded;
                 metrics.reloaded(true);
                 logging::problems(&report);
@@ -98,7 +112,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<Problem> {
     };
     let has_tls = |settings: &Settings| settings.server.tls.is_some();
     let bytes = |settings: &Settings| settings.limits.inflight_bytes_max;
-    let admin = |settings: &Settings| (settings.admin.listen, settings.admin.api);
+    let admin = |settings: &Settings| settings.admin.listen;
     let log = |settings: &Settings| (settings.log.format, settings.log.level.clone());
     [
         ("server", server(old) != server(new) || has_tls(old) != has_tls(new)),
