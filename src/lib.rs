@@ -32,3 +32,8 @@ pub mod store;
 pub mod units;
 pub mod upstream;
 pub mod vendor;
+
+/// Compiles the README's Rust.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -16,6 +16,10 @@ pub fn head<B>(request: Request<B>) -> Result<Request<B>, Rejection> {
     let headers = request.headers();
     let reason = match request.version() {
         Version::HTTP_2 => None,
+        Version::HTTP_10 if headers.contains_key(TRANSFER_ENCODING) => {
+            Some("HTTP/1.0 has no transfer codings")
+        }
+        Version::HTTP_10 if !headers.contains_key(HOST) => None,
         _ => host(headers).or_else(|| framing(headers)),
     };
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
@@ -74,6 +78,9 @@ mod tests {
         assert!(refuses(&[("host", "a"), ("transfer-encoding", "x"), ("transfer-encoding", "chunked")]));
         assert!(refuses(&[("host", "a"), ("transfer-encoding", "chunked"), ("content-length", "3")]));
         assert!(refuses(&[("host", "a"), ("upgrade", "h2c")]));
+        assert!(!refused(Version::HTTP_10, &[]));
+        assert!(refused(Version::HTTP_10, &[("host", "a"), ("host", "b")]));
+        assert!(refused(Version::HTTP_10, &[("transfer-encoding", "chunked")]));
         assert!(!refused(Version::HTTP_2, &[]));
         let long = Request::builder().uri(format!("/in/a?{}", "x".repeat(TARGET_BYTES_MAX)));
         assert!(head(long.version(Version::HTTP_2).body(()).unwrap()).is_err());

@@ -3,4 +3,6 @@
 #![allow(clippy::disallowed_methods, clippy::string_slice, reason = "tests cut and read texts they know")]
 
 mod cli;
+mod floors;
 mod golden;
+mod packaging;
