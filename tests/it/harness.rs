@@ -44,6 +44,21 @@ pub fn hookwarden() -> Command {
     command
 }
 
+/// What a command said, and how it ended.
+pub struct Output {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs a command to its end.
+pub fn output(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().expect("it starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    let code = output.status.code().expect("ended by itself");
+    Output { code, out: text(output.stdout), err: text(output.stderr) }
+}
+
 /// A configuration of all five vendors in front of one app. `extra` is put in front: keys and tables of its own; tables
 /// that stand here already are given through `app` (keys of `[upstreams.app]`) and `sendauth` (of `[sources.sendauth]`).
 pub struct Config<'a> {
@@ -203,8 +218,8 @@ impl Gateway {
 
     /// Replaces the configuration file and waits for the reload to be logged as done or refused.
     pub fn reconfigure(&self, config: &str) -> Value {
-        let before = self.log.lines.lock().unwrap().0.len();
-        std::fs::write(&self.config, config).expect("written");
+        let before = self.log_lines();
+        replace(&self.config, config);
         self.reloaded_after(before)
     }
 
@@ -214,7 +229,8 @@ impl Gateway {
         self.logged(|line| {
             seen.set(seen.get() + 1);
             let message = line["message"].as_str().unwrap_or_default();
-            let done = message == "configuration reloaded" || message.starts_with("the new configuration is not used");
+            let done = message == "configuration reloaded"
+                || message.starts_with("the new configuration is not used");
             done && seen.get() > lines
         })
     }
@@ -246,6 +262,13 @@ impl Drop for Gateway {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Puts a file in the place of another in one step: the gateway looks at any time.
+pub fn replace(path: &Path, contents: impl AsRef<[u8]>) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, contents).expect("written");
+    std::fs::rename(&beside, path).expect("renamed");
 }
 
 // === the receiver ===
