@@ -5,7 +5,10 @@
 
 mod check;
 mod cli;
+mod client;
 mod floors;
 mod golden;
 mod harness;
 mod packaging;
+mod reload;
+mod sink;
