@@ -128,7 +128,7 @@ pub struct Gateway {
     pub admin: SocketAddr,
     pub config: PathBuf,
     log: Arc<Log>,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 #[derive(Default)]
@@ -147,8 +147,15 @@ impl Gateway {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("hookwarden.toml");
         std::fs::write(&path, config).expect("written");
+        let mut gateway = Self::start_at(&path, change);
+        gateway._dir = Some(dir);
+        gateway
+    }
+
+    /// Starts the gateway by a configuration that is there.
+    pub fn start_at(path: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = hookwarden();
-        command.arg("run").arg("--config").arg(&path).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg("run").arg("--config").arg(path).stdout(Stdio::null()).stderr(Stdio::piped());
         change(&mut command);
         let mut child = command.spawn().expect("the gateway starts");
         let log = Arc::new(Log::default());
@@ -165,7 +172,7 @@ impl Gateway {
             }
         });
         let none = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut gateway = Self { child, listen: none, admin: none, config: path, log, _dir: dir };
+        let mut gateway = Self { child, listen: none, admin: none, config: path.to_owned(), log, _dir: None };
         let serving = gateway.logged(|line| line["message"] == "serving");
         let address = |name: &str| serving[name].as_str().expect("an address").parse().expect("an address");
         (gateway.listen, gateway.admin) = (address("listen"), address("admin"));

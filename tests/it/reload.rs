@@ -184,9 +184,7 @@ fn the_swap_of_a_mounted_secret_and_configuration_is_seen() {
     for name in ["secret", "hookwarden.toml"] {
         symlink(Path::new("..data").join(name), at(name)).expect("a link");
     }
-    let gateway = Gateway::start_with(&text, |command| {
-        command.env("HOOKWARDEN_RELOAD__POLL", "20ms").args(["--config"]).arg(at("hookwarden.toml"));
-    });
+    let gateway = Gateway::start_at(&at("hookwarden.toml"), |_| {});
     let mut client = Client::new(gateway.listen);
     assert_eq!(signed_by(&mut client, "sendauth-secret-1111", &approval("1")).status, 200);
     let lines = gateway.log_lines();
