@@ -11,4 +11,5 @@ mod golden;
 mod harness;
 mod packaging;
 mod reload;
+mod shutdown;
 mod sink;
