@@ -1,8 +1,15 @@
 //! All integration tests in one binary: what it starts is the real program, on free ports, with real sockets.
 
 #![allow(clippy::disallowed_methods, clippy::string_slice, reason = "tests cut and read texts they know")]
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod check;
 mod cli;
+mod client;
 mod floors;
 mod golden;
+mod harness;
 mod packaging;
+mod reload;
+mod shutdown;
+mod sink;
