@@ -107,7 +107,7 @@ fn source(shared: &Arc<Shared>, name: &str) -> Source {
         time_budget: Duration::ZERO,
         unsigned: Assurance::Network,
         metrics: SourceMetrics::new(&shared.metrics, name, "sendauth", [], []),
-        last: LastDelivery::default(),
+        last: LastDelivery::default().into(),
     }
 }
 
