@@ -5,12 +5,13 @@ use clap::Args;
 
 use super::{
     Failure,
-    local::{Local, SecretAt, signing_secret, variable},
+    local::{Local, SecretAt, signing_secret, variable, vendor_secret},
+    origin::Origin,
     print,
     receiver::{Received, Receiver},
     sample::Sample,
     say,
-    send::{Answer, Sender, assumed_header},
+    send::{Answer, Sender},
     table,
 };
 use crate::{
@@ -65,7 +66,7 @@ impl Demo {
         let mut receiver = Receiver::start(&app_secret).await?;
         let secrets: Vec<(&'static str, String)> = vendor::BUILTIN
             .iter()
-            .map(|(name, _)| Ok((*name, signing_secret()?)))
+            .map(|(name, _)| Ok((*name, vendor_secret()?)))
             .collect::<anyhow::Result<_>>()?;
         let local = Local {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -148,11 +149,7 @@ async fn play(
 
 impl Player {
     fn new(name: &'static str, secret: &str, running: &Running, roots: &Roots) -> Option<Self> {
-        let file = vendor::builtin(name)?;
-        let mut verify = file.verify.clone();
-        if let Some(header) = assumed_header(name, &verify) {
-            verify.header = Some([header.as_str()].into_iter().collect());
-        }
+        let Origin { file, verify, .. } = Origin::vendor(name).ok()?;
         let sender = Sender {
             to: format!("http://{}/in/{name}", running.listen),
             url: format!("{PUBLIC_URL}/in/{name}"),

@@ -97,15 +97,21 @@ pub(super) fn development_secret(vendor: &str) -> String {
     format!("hookwarden-development-{vendor}")
 }
 
-/// A new Standard Webhooks signing secret of 24 random bytes.
+/// A new Standard Webhooks signing secret.
 pub(super) fn signing_secret() -> anyhow::Result<String> {
+    Ok(format!("whsec_{}", STANDARD.encode(random()?)))
+}
+
+/// A new secret as a vendor would make one.
+pub(super) fn vendor_secret() -> anyhow::Result<String> {
+    Ok(hex::encode(random()?))
+}
+
+fn random() -> anyhow::Result<[u8; 24]> {
     let mut bytes = [0; 24];
-    ring::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .ok()
-        .context("the system gives no random bytes")?;
-    Ok(format!("whsec_{}", STANDARD.encode(bytes)))
+    let filled = ring::default_provider().secure_random.fill(&mut bytes);
+    filled.ok().context("the system gives no random bytes")?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod demo;
 mod health;
 mod listen;
 mod local;
+mod origin;
 mod receiver;
 mod run;
 mod sample;

@@ -15,15 +15,17 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    Failure, local, print,
+    Failure, local,
+    origin::Origin,
+    print,
     sample::{Assignment, Sample},
-    send::{Answer, Sender, assumed_header, target},
+    send::{Answer, Sender, target},
 };
 use crate::{
     clock::Clock,
     secret::Secret,
     upstream::{Roots, Target},
-    vendor::{self, format::VendorFile},
+    vendor::format::VendorFile,
 };
 
 /// Send correctly signed samples of a vendor's events
@@ -32,10 +34,13 @@ use crate::{
 /// --bad-signature, and `hookwarden-duplicate: true` to the copies of --duplicate.
 #[derive(Args, Debug)]
 pub(super) struct Trigger {
-    /// A built-in vendor; `hookwarden vendors` lists them
+    /// A built-in vendor (`hookwarden vendors` lists them), or the name of a source of --config
     vendor: String,
     /// The event, as the vendor calls it [default: the vendor's first sample]
     event: Option<String>,
+    /// Send as a source of this configuration, with its vendor, path, URL and first secret
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where to send [default: http://127.0.0.1:8080/in/VENDOR]
     #[arg(long, value_name = "URL")]
     to: Option<String>,
@@ -77,13 +82,13 @@ enum Bodies {
 
 impl Trigger {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let Some(file) = vendor::builtin(&self.vendor) else {
-            let known: Vec<&str> = vendor::BUILTIN.iter().map(|(name, _)| *name).collect();
-            return Err(anyhow::anyhow!("no such vendor; there are: {}", known.join(", ")).into());
+        let origin = match &self.config {
+            Some(config) => Origin::source(config, &self.vendor)?,
+            None => Origin::vendor(&self.vendor)?,
         };
         let clock = Clock::system();
-        let sender = self.sender(&file)?;
-        let mut bodies = self.bodies(&file, &clock)?;
+        let mut bodies = self.bodies(&origin.file, &clock)?;
+        let sender = self.sender(origin)?;
         let mut as_expected = true;
         for _ in 0..self.times.get() {
             let body = bodies.next()?;
@@ -101,27 +106,30 @@ impl Trigger {
         if as_expected { Ok(()) } else { Err(Failure::Said(1)) }
     }
 
-    fn sender(&self, file: &VendorFile) -> anyhow::Result<Sender> {
-        let to = self.to.clone().unwrap_or_else(|| format!("http://127.0.0.1:8080/in/{}", self.vendor));
-        let secret = self.secret(&target(&to).context("--to")?)?;
-        let mut verify = file.verify.clone();
-        let header = self.header.clone().or_else(|| assumed_header(&self.vendor, &verify));
-        if let Some(header) = header {
+    fn sender(&self, origin: Origin) -> anyhow::Result<Sender> {
+        let to = self.to.clone().unwrap_or(origin.to);
+        let secret = match origin.secret {
+            Some(secret) if self.secret_env.is_none() => secret,
+            _ => self.secret(&target(&to).context("--to")?)?,
+        };
+        let mut verify = origin.verify;
+        if let Some(header) = &self.header {
             verify.header = Some([header.as_str()].into_iter().collect());
         }
-        let url = self.url.clone().unwrap_or_else(|| to.clone());
+        let url = self.url.clone().or(origin.url).unwrap_or_else(|| to.clone());
+        // The one in the configuration would win.
+        verify.url = verify.url.filter(|_| self.url.is_none());
         let sender = Sender { to, url, verify, secret, roots: Roots::new(None)? };
         Ok(if self.bad_signature { sender.forger() } else { sender })
     }
 
     fn secret(&self, target: &Target) -> anyhow::Result<Secret> {
         let variable = self.secret_env.clone().unwrap_or_else(|| local::variable(&self.vendor));
+        // A forgery is signed with another secret in any case.
+        let public_will_do = self.bad_signature || (self.secret_env.is_none() && is_loopback(target));
         let bytes = match env::var_os(&variable) {
             Some(value) if !value.is_empty() => value.into_vec(),
-            _ if self.bad_signature => local::development_secret(&self.vendor).into_bytes(),
-            _ if self.secret_env.is_none() && is_loopback(target) => {
-                local::development_secret(&self.vendor).into_bytes()
-            }
+            _ if public_will_do => local::development_secret(&self.vendor).into_bytes(),
             _ => bail!("{variable} is not set: it holds the secret the gateway has for {}", self.vendor),
         };
         Ok(Secret::new(None, bytes))

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Failure, print, print_json, send::assumed_header, table};
+use super::{Failure, origin::Origin, print, print_json, table};
 use crate::{
     secret::Secret,
     units::Span,
@@ -41,7 +41,7 @@ struct Summary {
 impl Vendors {
     pub(super) fn run(self) -> Result<(), Failure> {
         let all = vendor::BUILTIN.iter().map(|(name, text)| Summary::new(name, text));
-        let all: Vec<Summary> = all.collect::<anyhow::Result<_>>()?;
+        let all: Vec<Summary> = all.collect::<Result<_, _>>()?;
         let Some(name) = self.name else {
             let shown = if self.json {
                 print_json(&all.iter().map(Summary::json).collect())
@@ -65,13 +65,9 @@ impl Vendors {
 }
 
 impl Summary {
-    fn new(name: &'static str, text: &str) -> anyhow::Result<Self> {
-        let file = vendor::builtin(name).context(name)?;
+    fn new(name: &'static str, text: &str) -> Result<Self, Failure> {
+        let Origin { file, verify, .. } = Origin::vendor(name)?;
         let table = toml::from_str(text).context(name)?;
-        let mut verify = file.verify.clone();
-        if let Some(header) = assumed_header(name, &verify) {
-            verify.header = Some([header.as_str()].into_iter().collect());
-        }
         // Any secret will do, if it is base64, hex and text at once: only the words are wanted.
         let secret = Secret::new(None, b"00000000000000000000000000000000".to_vec());
         let verifier = verify.compile(&[secret], Some("https://hooks.example.com/"));

@@ -186,6 +186,34 @@ fn run_is_ready_until_it_is_told_to_stop() {
     assert_eq!(output(&["health", "--admin", &admin]).status.code(), Some(1));
 }
 
+/// A vendor of the operator's own, whose secret only the configuration knows.
+#[test]
+fn trigger_sends_as_a_source_of_a_configuration() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("hookwarden.toml");
+    let file = file.to_str().expect("UTF-8");
+    let vendor = "[vendors.own]\ntitle = 'Own'\nid = ['/id']\n[[vendors.own.name]]\nname = '{/type}'\n\
+        [vendors.own.verify]\nscheme = 'hmac'\nheader = 'x-own'\ntemplate = '{timestamp}.{url}.{body}'\n\
+        syntax = 'pairs'\n\
+        [[vendors.own.sample]]\nevents = ['a', 'b']\nset = '/type'\nfresh = ['/id']\n\
+        body = '{\"id\":\"1\",\"type\":\"a\"}'\n";
+    let text = fs::read_to_string(config(dir.path(), "own")).expect("a file");
+    fs::write(file, format!("public_url = 'https://hooks.example.com'\n{text}{vendor}")).expect("written");
+    let mut run = Server::start(&mut with_secrets(&["run", "--config", file, "--log-format", "json"]));
+    let to = format!("http://{}/in/a", run.said("\"listen\":\""));
+    let trigger = |args: &[&str]| {
+        let args = [&["trigger", "a", "b", "--config", file, "--to", &to][..], args].concat();
+        stdout(&with_secrets(&args).output().expect("it starts"))
+    };
+    // Verified: only the app is not there.
+    assert_eq!(trigger(&[]), "a  b  502 upstream_unreachable  (unexpected)\n");
+    assert_eq!(trigger(&["--bad-signature"]), "a  b  401 unverified\n");
+    assert_eq!(trigger(&["--url", "https://other.example.com/"]), "a  b  401 unverified  (unexpected)\n");
+    assert_eq!(run.stop().0, Some(0));
+    let nobody = with_secrets(&["trigger", "nobody", "--config", file]).output().expect("it starts");
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no such source; there are: a"), "{nobody:?}");
+}
+
 #[test]
 fn what_is_no_command_is_refused() {
     for args in [&[][..], &["serve"], &["run"], &["trigger"], &["health", "--admin", "x"]] {
