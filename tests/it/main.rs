@@ -13,3 +13,4 @@ mod packaging;
 mod reload;
 mod shutdown;
 mod sink;
+mod tls;
