@@ -18,3 +18,4 @@ mod packaging;
 mod reload;
 mod shutdown;
 mod sink;
+mod tls;
