@@ -13,7 +13,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -43,6 +43,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most bytes of an answer's body that are read (and dropped). After more the connection is closed; the status counts.
 const ANSWER_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// Longest wait for the body of an answer, which nobody reads.
+const ANSWER_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What a caller is told to wait when all of an upstream's `concurrency` is in use.
 const SATURATED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -71,7 +74,7 @@ pub enum Failure {
     #[error("unexpected status code: {}", .0.as_u16())]
     Refused(StatusCode),
     /// The app answered 429 or 503.
-    #[error("the app is busy, status code: {}", .status.as_u16())]
+    #[error("unexpected status code: {}", .status.as_u16())]
     Busy { status: StatusCode, retry_after: Option<Duration> },
     /// Sent, and no whole answer in time: the outcome is unknown.
     #[error("no answer from the app in time")]
@@ -93,8 +96,8 @@ pub struct Upstream {
     roots: Roots,
     options: Options,
     clock: Clock,
-    permits: Semaphore,
-    rate: Budget,
+    permits: Arc<Semaphore>,
+    rate: Arc<Budget>,
     pool: Pool,
 }
 
@@ -108,12 +111,28 @@ impl Upstream {
             uri: target.path().clone().into(),
             target,
             roots,
-            permits: Semaphore::new(usize::try_from(options.concurrency.get()).unwrap_or(usize::MAX >> 3)),
-            rate: Budget::new(options.rate, "upstream", &clock),
+            permits: Arc::new(Semaphore::new(
+                usize::try_from(options.concurrency.get()).unwrap_or(usize::MAX >> 3),
+            )),
+            rate: Arc::new(Budget::new(options.rate, "upstream", &clock)),
             options,
             clock,
             pool: Pool::default(),
         }
+    }
+
+    /// Itself, with the budgets of the one whose place it takes, as far as they are the same.
+    #[must_use]
+    pub fn sharing(mut self, before: Option<&Self>) -> Self {
+        if let Some(before) = before {
+            if before.options.concurrency == self.options.concurrency {
+                self.permits = Arc::clone(&before.permits);
+            }
+            if before.options.rate == self.options.rate {
+                self.rate = Arc::clone(&before.rate);
+            }
+        }
+        self
     }
 
     /// The name under `[upstreams]`.
@@ -209,11 +228,11 @@ impl Upstream {
             Err(_) => return Ok(Err(Failure::Timeout)),
         };
         let (head, body) = answer.into_parts();
-        match timeout_at(deadline, drain(body)).await {
-            Ok(Ok(true)) => self.pool.put(connection, Instant::now()),
-            Ok(Ok(false)) => {}
-            Ok(Err(_)) => return Ok(Err(Failure::Broken)),
-            Err(_) => return Ok(Err(Failure::Timeout)),
+        // The status is the answer. A body that stalls or breaks only costs the connection: taking it for a failure
+        // would bring the event again to an app that has it.
+        let deadline = deadline.min(Instant::now() + ANSWER_BODY_TIMEOUT);
+        if let Ok(Ok(true)) = timeout_at(deadline, drain(body)).await {
+            self.pool.put(connection, Instant::now());
         }
         Ok(self.judge(head.status, &head.headers))
     }
