@@ -11,6 +11,7 @@ mod golden;
 mod harness;
 mod packaging;
 mod reload;
+mod secrets;
 mod shutdown;
 mod sink;
 mod tls;
