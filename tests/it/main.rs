@@ -8,6 +8,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod admin;
 mod check;
 mod cli;
 mod client;
