@@ -12,6 +12,7 @@ mod admin;
 mod check;
 mod cli;
 mod client;
+mod commands;
 mod floors;
 mod golden;
 mod harness;
