@@ -2,12 +2,11 @@
 //! Nothing waits for a fixed time: everything awaits an event, within [`PATIENCE`].
 
 use std::{
-    collections::BTreeMap,
-    io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +14,8 @@ use std::{
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+pub use crate::{client::*, sink::*};
 
 /// Longest wait for something that must happen: generous, so that a slow machine fails nothing.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -214,7 +215,8 @@ impl Gateway {
         self.logged(|line| {
             seen.set(seen.get() + 1);
             let message = line["message"].as_str().unwrap_or_default();
-            let done = message == "configuration reloaded" || message.starts_with("the new configuration is not used");
+            let done = message == "configuration reloaded"
+                || message.starts_with("the new configuration is not used");
             done && seen.get() > lines
         })
     }
@@ -248,254 +250,6 @@ impl Drop for Gateway {
     }
 }
 
-// === the receiver ===
-
-/// What the app got.
-#[derive(Clone, Debug)]
-pub struct Arrived {
-    pub target: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
-}
-
-impl Arrived {
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("JSON")
-    }
-
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.headers))
-    }
-
-    /// Checks the Standard Webhooks signature by the app's secret.
-    pub fn verify(&self) {
-        use base64::{Engine, engine::general_purpose::STANDARD};
-        let key = STANDARD.decode(APP_SECRET.strip_prefix("whsec_").unwrap()).unwrap();
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-        mac.update(format!("{}.{}.", self.header("webhook-id"), self.header("webhook-timestamp")).as_bytes());
-        mac.update(&self.body);
-        let wanted = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-        assert!(self.header("webhook-signature").split(' ').any(|one| one == wanted), "not signed by us");
-    }
-}
-
-/// How the app behaves to one request.
-pub enum Behaviour {
-    /// Answers with this status and these header lines.
-    Status(u16, &'static str),
-    /// Answers 200 only when the gate is opened.
-    Wait(Arc<Gate>),
-    /// Reads the request and closes the connection.
-    HangUp,
-    /// Reads the request and never answers.
-    Silence,
-    /// Answers with these bytes.
-    Bytes(&'static [u8]),
-}
-
-/// Something that is opened once.
-#[derive(Default)]
-pub struct Gate(Mutex<bool>, Condvar);
-
-impl Gate {
-    pub fn open(&self) {
-        *self.0.lock().unwrap() = true;
-        self.1.notify_all();
-    }
-
-    fn wait(&self) {
-        let open = self.0.lock().unwrap();
-        drop(self.1.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
-    }
-}
-
-/// The app: records what arrives and behaves as told.
-pub struct Sink {
-    pub address: SocketAddr,
-    arrived: Arc<(Mutex<Vec<Arrived>>, Condvar)>,
-}
-
-impl Sink {
-    /// An app that answers 200.
-    pub fn start() -> Self {
-        Self::behaving(|_, _| Behaviour::Status(200, ""))
-    }
-
-    /// An app that behaves by the number of the request (from 0) and what it is.
-    pub fn behaving(behave: impl Fn(usize, &Arrived) -> Behaviour + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let arrived = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
-        let (behave, sink) = (Arc::new(behave), Arc::clone(&arrived));
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (behave, sink) = (Arc::clone(&behave), Arc::clone(&sink));
-                thread::spawn(move || serve(stream, &*behave, &sink));
-            }
-        });
-        Self { address, arrived }
-    }
-
-    /// What arrived so far.
-    pub fn arrived(&self) -> Vec<Arrived> {
-        self.arrived.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Waits until so many have arrived.
-    pub fn wait_for(&self, count: usize) -> Vec<Arrived> {
-        let (list, more) = &*self.arrived;
-        let list = list.lock().unwrap();
-        let (list, waited) = more.wait_timeout_while(list, PATIENCE, |list| list.len() < count).unwrap();
-        assert!(!waited.timed_out(), "{} of {count} arrived", list.len());
-        list.clone()
-    }
-}
-
-type Arrivals = (Mutex<Vec<Arrived>>, Condvar);
-
-fn serve(stream: TcpStream, behave: &dyn Fn(usize, &Arrived) -> Behaviour, arrived: &Arrivals) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-    let mut stream = stream;
-    while let Some((line, headers, body)) = read_message(&mut reader) {
-        let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
-        let request = Arrived { target, headers, body };
-        let number = {
-            let mut list = arrived.0.lock().unwrap();
-            list.push(request.clone());
-            list.len() - 1
-        };
-        arrived.1.notify_all();
-        let status = match behave(number, &request) {
-            Behaviour::Status(status, headers) => (status, headers),
-            Behaviour::Wait(gate) => {
-                gate.wait();
-                (200, "")
-            }
-            Behaviour::HangUp => return,
-            Behaviour::Silence => {
-                // Until the other side gives up.
-                stream.read(&mut [0; 1]).ok();
-                return;
-            }
-            Behaviour::Bytes(bytes) => {
-                stream.write_all(bytes).ok();
-                return;
-            }
-        };
-        let answer = format!("HTTP/1.1 {} X\r\n{}content-length: 0\r\n\r\n", status.0, status.1);
-        if stream.write_all(answer.as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
-// === the client ===
-
-/// What the gateway answered.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
-}
-
-impl Answer {
-    pub fn text(&self) -> String {
-        String::from_utf8(self.body.clone()).expect("UTF-8")
-    }
-
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
-    }
-
-    /// The event's id, of an answer that says it was taken.
-    pub fn id(&self) -> String {
-        assert_eq!(self.status, 200, "{self:?}");
-        self.json()["id"].as_str().expect("an id").to_owned()
-    }
-
-    pub fn is_duplicate(&self) -> bool {
-        self.header("hookwarden-duplicate") == Some("true")
-    }
-
-    /// Checks that this is a refusal with this status and code, in the form all refusals have.
-    #[track_caller]
-    pub fn refused(&self, status: u16, code: &str) {
-        assert_eq!((self.status, self.header("hookwarden-error")), (status, Some(code)), "{self:?}");
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
-        let problem = self.json();
-        assert_eq!((&problem["status"], &problem["code"]), (&Value::from(status), &Value::from(code)));
-        for member in ["type", "title", "instance"] {
-            assert!(problem[member].is_string(), "{member}");
-        }
-        if matches!(status, 429 | 503) {
-            let wait = self.header("retry-after").expect("retry-after").parse::<u64>().expect("seconds");
-            assert!(wait >= 1);
-        }
-    }
-}
-
-/// Sends one request on a connection of its own.
-pub fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {to}\r\n");
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding")) {
-        head.push_str(&format!("content-length: {}\r\n", body.len()));
-    }
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("connection: close\r\n\r\n");
-    exchange(to, &[head.as_bytes(), body].concat())
-}
-
-/// Sends bytes as they are and reads one answer.
-pub fn exchange(to: SocketAddr, bytes: &[u8]) -> Answer {
-    let mut stream = connect(to);
-    // The gateway may answer and close before all is sent.
-    stream.write_all(bytes).ok();
-    read_answer(stream).expect("an answer")
-}
-
-pub fn connect(to: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(to).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    stream
-}
-
-/// Reads one answer; none if the connection ends without.
-pub fn read_answer(stream: TcpStream) -> Option<Answer> {
-    let mut reader = BufReader::new(stream);
-    let (line, headers, body) = read_message(&mut reader)?;
-    let status = line.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, headers, body })
-}
-
-/// Reads a request or an answer: first line, headers with lower-case names, body.
-fn read_message(reader: &mut impl BufRead) -> Option<(String, BTreeMap<String, String>, Vec<u8>)> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header).ok().filter(|length| *length > 0)?;
-        let Some((name, value)) = header.trim_end().split_once(':') else { break };
-        let old = headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-        assert!(old.is_none(), "twice: {name}");
-    }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    if length.is_some() {
-        reader.read_exact(&mut body).ok()?;
-    } else if headers.get("connection").is_some_and(|value| value == "close") {
-        reader.read_to_end(&mut body).ok()?;
-    }
-    Some((line.trim_end().to_owned(), headers, body))
-}
-
 // === the vendors ===
 
 pub fn sha256_hex(parts: &[&[u8]]) -> String {
@@ -526,8 +280,30 @@ pub fn signature(vendor: &str, body: &[u8]) -> (&'static str, String) {
 
 /// Sends a body as its vendor would.
 pub fn send(gateway: &Gateway, vendor: &str, body: &[u8]) -> Answer {
+    send_to(gateway, vendor, vendor, body)
+}
+
+/// Sends a body as its vendor would, to another source of that vendor.
+pub fn send_to(gateway: &Gateway, source: &str, vendor: &str, body: &[u8]) -> Answer {
     let (name, value) = signature(vendor, body);
+    gateway.post(&format!("/in/{source}"), &[("content-type", "application/json"), (name, &value)], body)
+}
+
+/// Sends a body as somebody would who does not know the vendor's secret.
+pub fn forge(gateway: &Gateway, vendor: &str, body: &[u8]) -> Answer {
+    let (name, _) = signature(vendor, body);
+    let value = sha256_hex(&[b"a guess", body]);
     gateway.post(&format!("/in/{vendor}"), &[("content-type", "application/json"), (name, &value)], body)
+}
+
+/// Waits until something is so that nothing tells of.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A SendAuth approval of that id.
