@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod app;
 pub mod assemble;
+pub mod cli;
 pub mod clock;
 pub mod cloudevent;
 pub mod config;
@@ -31,3 +32,8 @@ pub mod store;
 pub mod units;
 pub mod upstream;
 pub mod vendor;
+
+/// Compiles the README's Rust.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -62,6 +62,7 @@ pub struct Metrics {
     pub events: Family<OfEvent, Counter>,
     pub unmapped_events: Family<OfMapping, Counter>,
     pub rate_limited: Family<OfLimit, Counter>,
+    pub vendor_time_ahead: Family<OfSource, Counter>,
     pub deliveries: Family<OfDelivery, Counter>,
     pub delivery_duration: Family<OfUpstream, Histogram, fn() -> Histogram>,
     pub end_to_end_duration: Family<OfPair, Histogram, fn() -> Histogram>,
@@ -104,6 +105,10 @@ impl Metrics {
             events: family!("events", "Events by what became of them"),
             unmapped_events: family!("unmapped_events", "Events that were not understood whole"),
             rate_limited: family!("rate_limited", "Requests past a rate"),
+            vendor_time_ahead: family!(
+                "vendor_time_ahead",
+                "Events of a time more than ten minutes ahead of ours"
+            ),
             deliveries: family!("deliveries", "Deliveries to upstreams"),
             delivery_duration: family!(
                 "delivery_duration_seconds",
@@ -261,6 +266,11 @@ impl SourceMetrics {
     #[must_use]
     pub fn limited(&self, policy: &'static str) -> Counter {
         self.metrics.rate_limited.get_or_create_owned(&OfLimit { source: self.source.clone(), policy })
+    }
+
+    /// An event claims to be of the future.
+    pub fn time_ahead(&self) {
+        self.metrics.vendor_time_ahead.get_or_create(&OfSource { source: self.source.clone() }).inc();
     }
 
     /// An event was accepted at this time.

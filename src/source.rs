@@ -46,7 +46,8 @@ pub struct Source {
     /// What an unsigned request of a known network is worth.
     pub unsigned: Assurance,
     pub metrics: SourceMetrics,
-    pub last: LastDelivery,
+    /// Outlives reloads.
+    pub last: Arc<LastDelivery>,
 }
 
 /// A way to one upstream.

@@ -12,8 +12,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     gateway::Gateway,
     stage::{
-        Answer, Reply, admit::admit, challenge, collect::collect, dedup, dispatch::dispatch, meter::meter,
-        normalize, observe, rescue, route::route, verify::verify,
+        Answer, Reply, admit::admit, challenge, collect::collect, dedup, dispatch::dispatch, head::head,
+        meter::meter, normalize, observe, rescue, route::route, verify::verify,
     },
 };
 
@@ -35,6 +35,7 @@ where
         .timeout(gateway.request_timeout)
         .layer(challenge::layer(&gateway)) // what is no delivery: the schema
         .map_response(Reply::into_response)
+        .filter(head) // two readers must not read two requests: 400
         .filter(route(it())) // path, method, media type: 404 405 415
         .filter(admit(it())) // allow list, budget of the address: 403 429
         .filter_async(collect(it())) // the body, within its bounds: 408 413 503

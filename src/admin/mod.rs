@@ -40,7 +40,7 @@ pub struct Admin(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     gateway: Arc<ArcSwap<Gateway>>,
-    api: ApiAccess,
+    api: ArcSwap<ApiAccess>,
     reload: mpsc::Sender<ReloadRequest>,
 }
 
@@ -57,7 +57,12 @@ impl Admin {
         api: ApiAccess,
         reload: mpsc::Sender<ReloadRequest>,
     ) -> Self {
-        Self(Arc::new(Inner { shared, gateway, api, reload }))
+        Self(Arc::new(Inner { shared, gateway, api: ArcSwap::from_pointee(api), reload }))
+    }
+
+    /// From now on, these may use the API: the token may have been replaced.
+    pub fn let_in(&self, api: ApiAccess) {
+        self.0.api.store(Arc::new(api));
     }
 
     /// Answers one request; its body is dropped unread. Takes no longer than a reload may, 30 s.
@@ -76,7 +81,7 @@ impl Inner {
             guard::same_site(head)?;
         }
         if path == "/api" || path.starts_with("/api/") {
-            self.api.check(peer, &head.headers)?;
+            self.api.load().check(peer, &head.headers)?;
         }
         match path {
             "/livez" => reads(head).map(|()| text(StatusCode::OK, "ok\n")),

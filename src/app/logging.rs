@@ -11,7 +11,7 @@ use crate::config::{Log, LogFormat, Report, Severity};
 /// Lines that wait to be written at most.
 const LINES_MAX: usize = 4096;
 
-/// Begins to log. Dropping the guard writes what is waiting.
+/// Begins to log, panics included. Dropping the guard writes what is waiting.
 pub fn init(log: &Log) -> WorkerGuard {
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true).finish(std::io::stderr());
@@ -28,6 +28,11 @@ pub fn init(log: &Log) -> WorkerGuard {
         }
     };
     drop(set);
+    std::panic::set_hook(Box::new(|panic| {
+        // Without its message, which may show what was worked on.
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "a panic");
+    }));
     guard
 }
 

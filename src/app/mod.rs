@@ -49,6 +49,8 @@ pub enum StartError {
     Config(Report),
     #[error("cannot listen on {address} ({key}): {error}")]
     Bind { key: &'static str, address: SocketAddr, error: io::Error },
+    #[error("cannot hear signals: {0}")]
+    Signals(io::Error),
 }
 
 /// A gateway that serves.
@@ -58,9 +60,16 @@ pub struct Running {
     pub listen: SocketAddr,
     /// Health, metrics, API.
     pub admin: SocketAddr,
-    shared: Arc<Shared>,
     reloader: Reloader,
     reloads: mpsc::Receiver<crate::admin::ReloadRequest>,
+    signals: Signals,
+    listeners: Listeners,
+}
+
+/// What must be stopped.
+#[derive(Debug)]
+struct Listeners {
+    shared: Arc<Shared>,
     drain_delay: Duration,
     shutdown_grace: Duration,
     stop_server: CancellationToken,
@@ -95,6 +104,8 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
         .map_err(|problems| StartError::Config(loaded.report(problems)))?;
     let Assembly { gateway, tls, admin_token, warnings } = assembly;
     logging::problems(&loaded.report(warnings));
+    // From here on: one that comes before anybody waits for it is kept.
+    let signals = Signals::new().map_err(StartError::Signals)?;
     let public = bind("server.listen", settings.server.listen).await?;
     let admin = bind("admin.listen", settings.admin.listen).await?;
     let gateway = Arc::new(ArcSwap::from_pointee(gateway));
@@ -102,9 +113,9 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
     let api = ApiAccess::new(settings.admin.api, admin_token.as_ref());
     let admin_service = Admin::new(Arc::clone(&shared), Arc::clone(&gateway), api, reload_sender);
     let (stop_server, stop_admin) = (CancellationToken::new(), CancellationToken::new());
-    let running = Running {
-        listen: address(&public, settings.server.listen),
-        admin: address(&admin, settings.admin.listen),
+    let (listen, admin_listen) =
+        (address(&public, settings.server.listen), address(&admin, settings.admin.listen));
+    let listeners = Listeners {
         drain_delay: settings.server.drain_delay.0,
         shutdown_grace: settings.server.shutdown_grace.0,
         server: tokio::spawn({
@@ -122,6 +133,7 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
             })
         }),
         admin_server: tokio::spawn({
+            let admin_service = admin_service.clone();
             let bounds =
                 Bounds { connections_max: ADMIN_CONNECTIONS_MAX.get(), ..Bounds::from(&settings.server) };
             server::serve(admin, None, bounds, stop_admin.clone(), move |peer, request| {
@@ -129,45 +141,43 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
                 async move { admin.answer(peer, request).await }
             })
         }),
-        reloader: Reloader::new(load, loaded, gateway, tls),
         shared,
-        reloads,
         stop_server,
         stop_admin,
     };
-    tracing::info!(listen = %running.listen, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "serving");
-    Ok(running)
+    let reloader = Reloader::new(load, loaded, gateway, tls, admin_service);
+    tracing::info!(%listen, admin = %admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
+    Ok(Running { listen, admin: admin_listen, reloader, reloads, signals, listeners })
 }
 
 impl Running {
     /// Serves until SIGTERM or SIGINT, then drains. SIGHUP, changed files and the API reload the configuration. A
     /// second signal ends at once.
-    ///
-    /// # Errors
-    ///
-    /// If the system does not let signals be heard.
-    pub async fn until_signal(mut self) -> io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut stop =
-            Stop { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    pub async fn until_signal(mut self) {
         loop {
             tokio::select! {
-                () = stop.heard() => break,
-                _ = hangup.recv() => drop(self.reloader.reload().await),
+                () = self.signals.stop.heard() => break,
+                _ = self.signals.hangup.recv() => drop(self.reloader.reload().await),
                 () = self.reloader.changed() => drop(self.reloader.reload().await),
                 Some(request) = self.reloads.recv() => request.0.send(self.reloader.reload().await).unwrap_or_default(),
             }
         }
         tracing::info!("stopping: running requests finish");
+        let mut stop = self.signals.stop;
         tokio::select! {
-            () = self.stop() => tracing::info!("stopped"),
+            () = self.listeners.stop() => tracing::info!("stopped"),
             () = stop.heard() => tracing::warn!("stopped at once, by a second signal"),
         }
-        Ok(())
     }
 
     /// Ends gracefully: not ready at once, new work for `drain_delay`, then running requests within `shutdown_grace`.
     pub async fn stop(self) {
+        self.listeners.stop().await;
+    }
+}
+
+impl Listeners {
+    async fn stop(self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         sleep(self.drain_delay).await;
         self.shared.cut_off.set(Instant::now() + self.shutdown_grace).unwrap_or_default();
@@ -186,9 +196,25 @@ impl Running {
     }
 }
 
+/// The signals that mean something here.
+#[derive(Debug)]
+struct Signals {
+    hangup: Signal,
+    stop: Stop,
+}
+
+#[derive(Debug)]
 struct Stop {
     term: Signal,
     interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let stop =
+            Stop { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        Ok(Self { hangup: signal(SignalKind::hangup())?, stop })
+    }
 }
 
 impl Stop {

@@ -1,14 +1,18 @@
 //! Reloads: everything is read, checked and built beside what runs, then swapped in whole. What is wrong changes nothing.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{
+    task::{JoinError, spawn_blocking},
+    time::sleep,
+};
 
 use super::{Load, env, logging};
 use crate::{
-    assemble::assemble,
-    config::{Loaded, Problem, Settings, watch::Fingerprint},
+    admin::{Admin, ApiAccess},
+    assemble::{Assembly, assemble},
+    config::{Loaded, Problem, Report, Settings, watch::Fingerprint},
     gateway::Gateway,
     server::Tls,
 };
@@ -19,20 +23,31 @@ pub(super) struct Reloader {
     current: Loaded,
     gateway: Arc<ArcSwap<Gateway>>,
     tls: Option<Tls>,
+    admin: Admin,
+    /// What is looked at for changes: the files of the configuration that was read last, in use or refused. A file that
+    /// it misses may come later.
+    files: Vec<PathBuf>,
     seen: Option<Fingerprint>,
 }
 
 impl Reloader {
-    pub(super) fn new(load: Load, current: Loaded, gateway: Arc<ArcSwap<Gateway>>, tls: Option<Tls>) -> Self {
-        let seen = Some(Fingerprint::of(current.files()));
-        Self { load, current, gateway, tls, seen }
+    pub(super) fn new(
+        load: Load,
+        current: Loaded,
+        gateway: Arc<ArcSwap<Gateway>>,
+        tls: Option<Tls>,
+        admin: Admin,
+    ) -> Self {
+        let files = current.files();
+        let seen = Some(Fingerprint::of(&files));
+        Self { load, current, gateway, tls, admin, files, seen }
     }
 
     /// Returns when a file the configuration depends on has other contents than at the last reload.
     pub(super) async fn changed(&self) {
         loop {
             sleep(self.current.settings.reload.poll.0).await;
-            let files = self.current.files();
+            let files = self.files.clone();
             let now = spawn_blocking(move || Fingerprint::of(files)).await.ok();
             if now.is_some() && now != self.seen {
                 return;
@@ -42,47 +57,67 @@ impl Reloader {
 
     /// Reloads. What was wrong comes back as text, and is logged and counted.
     pub(super) async fn reload(&mut self) -> Result<String, String> {
-        let files = self.current.files();
-        self.seen = spawn_blocking(move || Fingerprint::of(files)).await.ok();
-        let (load, previous) = (Arc::clone(&self.load), self.gateway.load_full());
-        let built = spawn_blocking(move || {
-            let loaded = load()?;
-            match assemble(&loaded.settings, &env, &previous.shared, Some(&previous)) {
-                Ok(assembly) => Ok((loaded, assembly)),
-                Err(problems) => Err(loaded.report(problems)),
-            }
-        });
         let metrics = Arc::clone(&self.gateway.load().shared.metrics);
-        match built.await {
-            Ok(Ok((loaded, mut assembly))) => {
-                assembly.warnings.extend(fixed(&self.current.settings, &loaded.settings));
-                let report = loaded.report(assembly.warnings);
-                if let (Some(tls), Some(new)) = (&self.tls, &assembly.tls) {
-                    tls.replace(new);
-                }
-                let entries_max = usize::try_from(loaded.settings.store.entries_max).unwrap_or(usize::MAX);
-                assembly.gateway.shared.store.resize(entries_max);
-                self.gateway.store(Arc::new(assembly.gateway));
-                // A file that is named only now must not look changed at the next look.
-                self.seen = Some(Fingerprint::of(loaded.files()));
-                self.current = loaded;
-                metrics.reloaded(true);
+        let built = self.read().await;
+        metrics.reloaded(matches!(built, Ok(Ok(_))));
+        match built {
+            Ok(Ok((loaded, assembly))) => {
+                let report = self.take(loaded, assembly);
                 logging::problems(&report);
                 tracing::info!("configuration reloaded");
                 Ok(report.to_string())
             }
             Ok(Err(report)) => {
-                metrics.reloaded(false);
                 logging::problems(&report);
                 tracing::error!("the new configuration is not used: it has errors; the old one stays");
                 Err(report.to_string())
             }
             Err(_) => {
-                metrics.reloaded(false);
                 tracing::error!("reading the new configuration failed; the old one stays");
                 Err("internal error".to_owned())
             }
         }
+    }
+
+    /// Reads and builds, and remembers what was read.
+    async fn read(&mut self) -> Result<Result<(Loaded, Assembly), Report>, JoinError> {
+        let before = self.files.clone();
+        // Looked at before it is read: what changes meanwhile is seen at the next look.
+        self.seen = spawn_blocking(move || Fingerprint::of(before)).await.ok();
+        let (load, previous) = (Arc::clone(&self.load), self.gateway.load_full());
+        let before = self.files.clone();
+        let (named, built) = spawn_blocking(move || {
+            let loaded = match load() {
+                Ok(loaded) => loaded,
+                Err(report) => return (None, Err(report)),
+            };
+            // Files that are named only now have not been looked at yet.
+            let named = Some(loaded.files()).filter(|files| *files != before);
+            let named = named.map(|files| (Fingerprint::of(&files), files));
+            let built = assemble(&loaded.settings, &env, &previous.shared, Some(&previous));
+            (named, built.map_err(|problems| loaded.report(problems)).map(|assembly| (loaded, assembly)))
+        })
+        .await?;
+        if let Some((seen, files)) = named {
+            (self.seen, self.files) = (Some(seen), files);
+        }
+        Ok(built)
+    }
+
+    /// From now on, this configuration is in use. What is unwise about it.
+    fn take(&mut self, loaded: Loaded, mut assembly: Assembly) -> Report {
+        assembly.warnings.extend(fixed(&self.current.settings, &loaded.settings));
+        if let (Some(tls), Some(new)) = (&self.tls, &assembly.tls) {
+            tls.replace(new);
+        }
+        let api = loaded.settings.admin.api;
+        self.admin.let_in(ApiAccess::new(api, assembly.admin_token.as_ref()));
+        let entries_max = usize::try_from(loaded.settings.store.entries_max).unwrap_or(usize::MAX);
+        assembly.gateway.shared.store.resize(entries_max);
+        self.gateway.store(Arc::new(assembly.gateway));
+        let report = loaded.report(assembly.warnings);
+        self.current = loaded;
+        report
     }
 }
 
@@ -98,7 +133,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<Problem> {
     };
     let has_tls = |settings: &Settings| settings.server.tls.is_some();
     let bytes = |settings: &Settings| settings.limits.inflight_bytes_max;
-    let admin = |settings: &Settings| (settings.admin.listen, settings.admin.api);
+    let admin = |settings: &Settings| settings.admin.listen;
     let log = |settings: &Settings| (settings.log.format, settings.log.level.clone());
     [
         ("server", server(old) != server(new) || has_tls(old) != has_tls(new)),

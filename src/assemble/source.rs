@@ -76,7 +76,9 @@ impl Assembler<'_> {
             limited_status: status(file.response.limited_status),
             time_budget: time_budget(&file, self.settings.server.request_timeout.0),
             unsigned,
-            last: LastDelivery::default(),
+            last: self
+                .in_use(name)
+                .map_or_else(Arc::<LastDelivery>::default, |source| Arc::clone(&source.last)),
             plan,
             verifier,
         })
@@ -270,10 +272,15 @@ impl Assembler<'_> {
         if rate == Rate::Unlimited {
             return None;
         }
-        let before =
-            self.previous.and_then(|gateway| gateway.sources.values().find(|source| *source.name == *name));
-        let known = before.and_then(|source| source.budget.clone()).filter(|budget| budget.rate() == rate);
+        let known = self.in_use(name).and_then(|source| source.budget.clone());
+        let known = known.filter(|budget| budget.rate() == rate);
         known.or_else(|| Some(Arc::new(Budget::new(rate, "source", &self.shared.clock))))
+    }
+
+    /// The source of this name in the configuration before this one.
+    fn in_use(&self, name: &str) -> Option<&Source> {
+        let mut sources = self.previous?.sources.values();
+        sources.find(|source| *source.name == *name).map(AsRef::as_ref)
     }
 
     fn warn(&mut self, name: &str, settings: &SourceSettings) {

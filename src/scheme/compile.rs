@@ -310,11 +310,12 @@ fn hmac_keys(secrets: Vec<Decoded>, hash: Hash) -> Vec<Key> {
     secrets.into_iter().map(|(id, secret)| Key::hmac(id, hash, &secret)).collect()
 }
 
-fn stripped<'a>(secret: &'a [u8], prefixes: &Texts) -> &'a [u8] {
+/// Without the first prefix that fits.
+pub(super) fn stripped<'a>(secret: &'a [u8], prefixes: &Texts) -> &'a [u8] {
     prefixes.0.iter().find_map(|prefix| secret.strip_prefix(prefix.as_bytes())).unwrap_or(secret)
 }
 
-fn decode(secret: &[u8], encoding: SecretEncoding) -> Result<Vec<u8>, &'static str> {
+pub(super) fn decode(secret: &[u8], encoding: SecretEncoding) -> Result<Vec<u8>, &'static str> {
     let bytes = match encoding {
         SecretEncoding::Text => secret.to_vec(),
         SecretEncoding::Base64 => encoding::base64(secret)

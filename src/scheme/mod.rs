@@ -12,6 +12,7 @@ mod header;
 mod hmac;
 mod key;
 mod settings;
+mod sign;
 mod signature;
 mod template;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::json::Document;
 pub use self::{
     compile::Fault,
     settings::{Encoding, Hash, Place, SchemeName, SecretEncoding, Settings, Syntax, Texts, TimestampUnit},
+    sign::Signed,
 };
 
 /// What a verifier looks at: the request as it came.

@@ -9,6 +9,7 @@ pub mod collect;
 pub mod dedup;
 mod detach;
 pub mod dispatch;
+pub mod head;
 pub mod meter;
 pub mod normalize;
 pub mod observe;

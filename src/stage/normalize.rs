@@ -22,6 +22,9 @@ use crate::{
 /// How far a signed time may be ahead where `max_age` is set.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 
+/// Vendor times further ahead than this are counted; they are kept as they are. Identity event §5.2.
+const TIME_AHEAD: SignedDuration = SignedDuration::from_mins(10);
+
 #[derive(Clone, Debug)]
 pub struct Normalize<S> {
     inner: S,
@@ -97,6 +100,10 @@ fn fresh(verified: &Verified, signed_at: Option<Timestamp>) -> Result<(), Reject
 }
 
 fn count(delivery: &Delivery, reading: &Reading) {
+    let ahead = reading.occurred_at.map(|at| delivery.received().at.duration_until(at));
+    if ahead.is_some_and(|ahead| ahead > TIME_AHEAD) {
+        delivery.source().metrics.time_ahead();
+    }
     if reading.mapping != Mapping::Full {
         delivery.source().metrics.unmapped(reading.mapping.as_str()).inc();
         tracing::debug!(

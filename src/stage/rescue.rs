@@ -25,7 +25,7 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Where the codes are explained.
-const CODES: &str = "https://github.com/hookwarden/hookwarden#codes";
+const CODES: &str = "https://hookwarden.dev/codes/";
 
 #[derive(Clone, Debug)]
 pub struct Rescue<S>(S);
@@ -86,7 +86,7 @@ fn answer_to(rejection: Rejection) -> Response<Full<Bytes>> {
     let instance = uuid::Uuid::now_v7();
     let (code, status) = (rejection.code, rejection.status());
     let problem = json!({
-        "type": CODES,
+        "type": format!("{CODES}{}", code.as_str()),
         "title": code.title(),
         "status": status.as_u16(),
         "code": code.as_str(),

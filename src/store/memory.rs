@@ -23,9 +23,12 @@ pub struct Memory {
 
 #[derive(Debug)]
 struct State {
-    entries: HashMap<u128, Entry>,
-    /// Done keys, the one settled first in front; a key that was settled again stands twice, its older place is void.
-    settled: VecDeque<(u128, Duration)>,
+    in_flight: HashMap<u128, InFlight>,
+    done: HashMap<u128, Done>,
+    /// Done keys, the one settled first in front. A key that was settled again stands twice; its older place is void.
+    settled: VecDeque<u128>,
+    /// The number of the place in front.
+    front: u64,
     entries_max: usize,
     next_token: u64,
     evicted: u64,
@@ -33,9 +36,19 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Entry {
-    InFlight { token: u64, lease_until: Duration, waiters: Option<watch::Sender<Option<Outcome>>> },
-    Done { settled_at: Duration, until: Duration },
+struct InFlight {
+    token: u64,
+    lease_until: Duration,
+    waiters: Option<watch::Sender<Option<Outcome>>>,
+}
+
+/// There may be millions of these.
+#[derive(Clone, Copy, Debug)]
+struct Done {
+    /// Nanoseconds on the store's clock.
+    until_ns: u64,
+    /// The number of its place in `settled`.
+    place: u64,
 }
 
 /// What a claim found.
@@ -67,8 +80,10 @@ impl Memory {
     #[must_use]
     pub fn new(entries_max: usize, clock: &Clock) -> Arc<Self> {
         let state = State {
-            entries: HashMap::new(),
+            in_flight: HashMap::new(),
+            done: HashMap::new(),
             settled: VecDeque::new(),
+            front: 0,
             entries_max,
             next_token: 0,
             evicted: 0,
@@ -81,18 +96,18 @@ impl Memory {
     pub fn claim(self: &Arc<Self>, key: u128, lease: Duration) -> Claim {
         let now = self.clock.elapsed();
         let mut state = self.lock();
-        match state.entries.get_mut(&key) {
-            Some(Entry::Done { until, .. }) if *until > now => return Claim::Done,
-            Some(Entry::InFlight { lease_until, waiters, .. }) if *lease_until > now => {
-                let waiters = waiters.get_or_insert_with(|| watch::Sender::new(None));
-                return Claim::InFlight(Waiter(waiters.subscribe()));
-            }
-            _ => {}
+        if state.done.get(&key).is_some_and(|done| done.until_ns > nanos(now)) {
+            return Claim::Done;
         }
+        if let Some(running) = state.in_flight.get_mut(&key).filter(|running| running.lease_until > now) {
+            let waiters = running.waiters.get_or_insert_with(|| watch::Sender::new(None));
+            return Claim::InFlight(Waiter(waiters.subscribe()));
+        }
+        state.done.remove(&key);
         state.make_room(now);
         state.next_token += 1;
         let token = state.next_token;
-        state.entries.insert(key, Entry::InFlight { token, lease_until: now + lease, waiters: None });
+        state.in_flight.insert(key, InFlight { token, lease_until: now + lease, waiters: None });
         Claim::Mine(Lease { store: Arc::clone(self), key, token, ended: false })
     }
 
@@ -104,7 +119,8 @@ impl Memory {
 
     /// How many keys are remembered.
     pub fn len(&self) -> usize {
-        self.lock().entries.len()
+        let state = self.lock();
+        state.in_flight.len() + state.done.len()
     }
 
     /// Whether no key is remembered.
@@ -130,18 +146,17 @@ impl Memory {
         let now = self.clock.elapsed();
         let mut state = self.lock();
         // A late owner's word no longer counts: its lease ran out, and the key is another's.
-        if !matches!(state.entries.get(&key), Some(Entry::InFlight { token: owner, .. }) if *owner == token) {
+        if state.in_flight.get(&key).is_none_or(|running| running.token != token) {
             return;
         }
-        let entry = match &outcome {
-            Some((Ok(()), keep)) => {
-                state.settled.push_back((key, now));
-                state.entries.insert(key, Entry::Done { settled_at: now, until: now + *keep })
-            }
-            _ => state.entries.remove(&key),
-        };
+        let running = state.in_flight.remove(&key);
+        if let Some((Ok(()), keep)) = &outcome {
+            let place = state.front + state.settled.len() as u64;
+            state.settled.push_back(key);
+            state.done.insert(key, Done { until_ns: nanos(now + *keep), place });
+        }
         drop(state);
-        if let Some(Entry::InFlight { waiters: Some(waiters), .. }) = entry {
+        if let Some(InFlight { waiters: Some(waiters), .. }) = running {
             waiters.send_replace(outcome.map(|(outcome, _)| outcome));
         }
     }
@@ -151,21 +166,25 @@ impl State {
     /// Forgets what is past its time, and what was settled first if there is no room. Claims in flight never go: they
     /// are bounded by the requests that run.
     fn make_room(&mut self, now: Duration) {
-        while let Some((key, settled_at)) = self.settled.front().copied() {
-            let full = self.entries.len() >= self.entries_max;
-            match self.entries.get(&key) {
-                Some(Entry::Done { settled_at: own, until }) if *own == settled_at => {
-                    if *until > now && !full {
-                        break;
-                    }
-                    self.evicted += u64::from(*until > now);
-                    self.entries.remove(&key);
+        while let Some(key) = self.settled.front() {
+            let full = self.in_flight.len() + self.done.len() >= self.entries_max;
+            if let Some(done) = self.done.get(key).filter(|done| done.place == self.front) {
+                let fresh = done.until_ns > nanos(now);
+                if fresh && !full {
+                    break;
                 }
-                _ => {}
+                self.evicted += u64::from(fresh);
+                self.done.remove(key);
             }
             self.settled.pop_front();
+            self.front += 1;
         }
     }
+}
+
+/// As a number of nanoseconds: enough for 584 years.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 // === impl Lease ===

@@ -4,6 +4,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod connect;
+mod once;
 mod pool;
 mod retry;
 mod settings;
@@ -29,6 +30,7 @@ use tokio::{
 use self::{connect::Connection, pool::Pool};
 pub use self::{
     connect::{Roots, RootsError},
+    once::once,
     settings::{Format, Options, Retry, Settings},
     sign::{Signer, Undecodable},
     target::{Target, TargetError},

@@ -45,6 +45,21 @@ pub fn hookwarden() -> Command {
     command
 }
 
+/// What a command said, and how it ended.
+pub struct Output {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs a command to its end.
+pub fn output(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().expect("it starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    let code = output.status.code().expect("ended by itself");
+    Output { code, out: text(output.stdout), err: text(output.stderr) }
+}
+
 /// A configuration of all five vendors in front of one app. `extra` is put in front: keys and tables of its own; tables
 /// that stand here already are given through `app` (keys of `[upstreams.app]`) and `sendauth` (of `[sources.sendauth]`).
 pub struct Config<'a> {
@@ -113,7 +128,7 @@ pub struct Gateway {
     pub admin: SocketAddr,
     pub config: PathBuf,
     log: Arc<Log>,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 #[derive(Default)]
@@ -132,8 +147,15 @@ impl Gateway {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("hookwarden.toml");
         std::fs::write(&path, config).expect("written");
+        let mut gateway = Self::start_at(&path, change);
+        gateway._dir = Some(dir);
+        gateway
+    }
+
+    /// Starts the gateway by a configuration that is there.
+    pub fn start_at(path: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = hookwarden();
-        command.arg("run").arg("--config").arg(&path).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg("run").arg("--config").arg(path).stdout(Stdio::null()).stderr(Stdio::piped());
         change(&mut command);
         let mut child = command.spawn().expect("the gateway starts");
         let log = Arc::new(Log::default());
@@ -150,7 +172,7 @@ impl Gateway {
             }
         });
         let none = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut gateway = Self { child, listen: none, admin: none, config: path, log, _dir: dir };
+        let mut gateway = Self { child, listen: none, admin: none, config: path.to_owned(), log, _dir: None };
         let serving = gateway.logged(|line| line["message"] == "serving");
         let address = |name: &str| serving[name].as_str().expect("an address").parse().expect("an address");
         (gateway.listen, gateway.admin) = (address("listen"), address("admin"));
@@ -203,9 +225,9 @@ impl Gateway {
     }
 
     /// Replaces the configuration file and waits for the reload to be logged as done or refused.
-    pub fn reconfigure(&self, config: &str) -> Value {
-        let before = self.log.lines.lock().unwrap().0.len();
-        std::fs::write(&self.config, config).expect("written");
+    pub fn reconfigure(&self, config: impl AsRef<[u8]>) -> Value {
+        let before = self.log_lines();
+        replace(&self.config, config);
         self.reloaded_after(before)
     }
 
@@ -248,6 +270,13 @@ impl Drop for Gateway {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Puts a file in the place of another in one step: the gateway looks at any time.
+pub fn replace(path: &Path, contents: impl AsRef<[u8]>) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, contents).expect("written");
+    std::fs::rename(&beside, path).expect("renamed");
 }
 
 // === the vendors ===

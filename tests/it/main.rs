@@ -1,11 +1,17 @@
 //! All integration tests in one binary: what it starts is the real program, on free ports, with real sockets.
 
-#![allow(unreachable_pub, reason = "one crate that nobody else uses")]
 #![allow(clippy::disallowed_methods, clippy::string_slice, reason = "tests cut and read texts they know")]
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod check;
+mod cli;
 mod client;
+mod floors;
 mod golden;
 mod harness;
 mod limits;
+mod packaging;
 mod refusals;
+mod reload;
+mod shutdown;
 mod sink;

@@ -1,0 +1,39 @@
+//! One request over a connection of its own: for the commands that call a gateway, not for deliveries.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    Request, Response,
+    header::{CONTENT_LENGTH, HOST},
+};
+use http_body_util::{BodyExt, Full, Limited};
+use tokio::time::timeout;
+
+use super::{ANSWER_BODY_BYTES_MAX, Roots, Target, connect::connect};
+
+/// Sends a request to the target, which gives its URI and `Host`, and reads the whole answer.
+///
+/// # Errors
+///
+/// No connection, no HTTP, an answer of more than 64 KiB, or none within `patience`.
+#[expect(clippy::disallowed_methods, reason = "Limited bounds what is collected")]
+pub async fn once(
+    target: &Target,
+    roots: &Roots,
+    request: Request<Bytes>,
+    patience: Duration,
+) -> io::Result<Response<Bytes>> {
+    let exchange = async {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = target.path().clone().into();
+        parts.headers.insert(HOST, target.authority());
+        parts.headers.insert(CONTENT_LENGTH, body.len().into());
+        let mut connection = connect(target, roots).await?;
+        let request = Request::from_parts(parts, Full::new(body));
+        let (parts, body) = connection.send_request(request).await.map_err(io::Error::other)?.into_parts();
+        let body = Limited::new(body, ANSWER_BODY_BYTES_MAX).collect().await.map_err(io::Error::other)?;
+        Ok(Response::from_parts(parts, body.to_bytes()))
+    };
+    timeout(patience, exchange).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
+}
