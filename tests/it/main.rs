@@ -6,11 +6,14 @@
 mod check;
 mod cli;
 mod client;
+mod dedup;
+mod failures;
 mod floors;
 mod golden;
 mod harness;
 mod limits;
 mod packaging;
+mod poison;
 mod refusals;
 mod reload;
 mod shutdown;

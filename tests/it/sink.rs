@@ -69,11 +69,14 @@ impl fmt::Debug for Arrived {
 }
 
 /// How the app behaves to one request.
+#[derive(Clone)]
 pub enum Behaviour {
     /// Answers with this status and these header lines.
     Status(u16, &'static str),
     /// Answers 200 only when the gate is opened.
     Wait(Arc<Gate>),
+    /// Answers with this status only when the gate is opened.
+    Gated(Arc<Gate>, u16),
     /// Reads the request and closes the connection.
     HangUp,
     /// Reads the request and never answers.
@@ -205,6 +208,10 @@ where
             Behaviour::Wait(gate) => {
                 gate.wait();
                 (200, "")
+            }
+            Behaviour::Gated(gate, status) => {
+                gate.wait();
+                (status, "")
             }
             Behaviour::HangUp => return,
             Behaviour::Silence => {
