@@ -12,11 +12,11 @@ const IN_FLIGHT: &str = "hookwarden_http_requests_in_flight";
 const VERIFIED: &str =
     "hookwarden_verifications_total{source=\"sendauth\",vendor=\"sendauth\",result=\"ok\",key=\"\"}";
 
-/// An app that keeps its first request waiting until the gate is opened, and then behaves like this.
-fn slow_at_first(gate: &Arc<Gate>) -> Sink {
+/// An app that answers its first request only when the gate is opened, and with this status.
+fn gated(gate: &Arc<Gate>, status: u16) -> Sink {
     let gate = Arc::clone(gate);
     Sink::behaving(move |number, _| match number {
-        0 => Behaviour::Wait(Arc::clone(&gate)),
+        0 => Behaviour::Gated(Arc::clone(&gate), status),
         _ => Behaviour::Status(200, ""),
     })
 }
@@ -37,7 +37,7 @@ fn copies(gateway: &Gateway, sink: &Sink, gate: &Gate, count: u32) -> Vec<Answer
 #[test]
 fn fifty_copies_at_once_are_one_event() {
     let gate = Arc::default();
-    let sink = slow_at_first(&gate);
+    let sink = gated(&gate, 200);
     let gateway = Gateway::start(&Config::to(sink.address).text());
     let answers = copies(&gateway, &sink, &gate, 50);
     let id = sink.only().id().to_owned();
@@ -52,14 +52,8 @@ fn fifty_copies_at_once_are_one_event() {
 
 #[test]
 fn copies_of_a_delivery_that_fails_get_its_failure_and_may_come_again() {
-    let gate: Arc<Gate> = Arc::default();
-    let sink = {
-        let gate = Arc::clone(&gate);
-        Sink::behaving(move |number, _| match number {
-            0 => Behaviour::Gated(Arc::clone(&gate), 500),
-            _ => Behaviour::Status(200, ""),
-        })
-    };
+    let gate = Arc::default();
+    let sink = gated(&gate, 500);
     let gateway = Gateway::start(&Config::to(sink.address).text());
     for answer in copies(&gateway, &sink, &gate, 20) {
         answer.refused(502, "upstream_refused");
@@ -74,16 +68,10 @@ fn copies_of_a_delivery_that_fails_get_its_failure_and_may_come_again() {
 fn a_caller_that_hangs_up_does_not_stop_the_delivery() {
     for retries_early in [false, true] {
         let gate = Arc::default();
-        let sink = slow_at_first(&gate);
+        let sink = gated(&gate, 200);
         let gateway = Gateway::start(&Config::to(sink.address).text());
         let body = approval("a1");
-        let (name, value) = signature("sendauth", &body);
-        let mut caller = connect(gateway.listen);
-        let head = head(gateway.listen, "POST", "/in/sendauth", &[(name, &value)], body.len());
-        caller.write_all(&[head.as_bytes(), b"\r\n", &body].concat()).expect("written");
-        sink.wait_for(1);
-        drop(caller);
-        eventually("the caller's going is noticed", || gateway.metric(IN_FLIGHT) == 0.0);
+        send_and_hang_up(&gateway, &sink, &body);
         let retried = thread::scope(|scope| {
             let retry = || send(&gateway, "sendauth", &body);
             if retries_early {
@@ -98,6 +86,34 @@ fn a_caller_that_hangs_up_does_not_stop_the_delivery() {
         });
         assert_eq!((retried.id(), retried.is_duplicate()), (sink.only().id().to_owned(), true));
     }
+}
+
+/// Sends an event whose delivery hangs, and is gone.
+fn send_and_hang_up(gateway: &Gateway, sink: &Sink, body: &[u8]) {
+    let (name, value) = signature("sendauth", body);
+    let mut caller = connect(gateway.listen);
+    let head = head(gateway.listen, "POST", "/in/sendauth", &[(name, &value)], body.len());
+    caller.write_all(&[head.as_bytes(), b"\r\n", body].concat()).expect("written");
+    sink.wait_for(1);
+    drop(caller);
+    eventually("the caller's going is noticed", || gateway.metric(IN_FLIGHT) == 0.0);
+}
+
+#[test]
+fn a_delivery_that_fails_with_nobody_waiting_burns_no_id() {
+    let gate = Arc::default();
+    let sink = gated(&gate, 500);
+    let gateway = Gateway::start(&Config::to(sink.address).text());
+    send_and_hang_up(&gateway, &sink, &approval("a1"));
+    gate.open();
+    gateway.logged(|line| line["message"] == "an event was not delivered");
+    let retried = send(&gateway, "sendauth", &approval("a1"));
+    // It may have joined the failing delivery's last moment.
+    if retried.status != 200 {
+        retried.refused(502, "upstream_refused");
+        send(&gateway, "sendauth", &approval("a1")).id();
+    }
+    assert_eq!(sink.count(), 2);
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod failures;
 mod floors;
 mod golden;
 mod harness;
+mod json;
+mod json_texts;
 mod limits;
 mod mapping;
 mod packaging;

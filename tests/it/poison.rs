@@ -1,6 +1,8 @@
 //! Who may not make an event a duplicate: a forgery, a stranger, an unsigned copy, another tenant, another app. And
 //! which copies are one event although they came by different ways.
 
+use std::io::Write;
+
 use crate::harness::*;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -14,6 +16,14 @@ fn what_is_refused_poisons_nothing() {
     forge(&gateway, "sendauth", &body).refused(401, "unverified");
     gateway.post("/in/sendauth", &[JSON], &body).refused(401, "unverified");
     send(&gateway, "sendauth", &broken).refused(400, "malformed_body");
+    // A body that breaks off, its signature already here.
+    let (name, value) = signature("sendauth", &body);
+    let head = head(gateway.listen, "POST", "/in/sendauth", &[(name, &value)], body.len());
+    let mut caller = connect(gateway.listen);
+    caller.write_all(&[head.as_bytes(), b"\r\n", &body[..20]].concat()).expect("written");
+    eventually("it is begun", || gateway.metric("hookwarden_http_requests_in_flight") == 1.0);
+    drop(caller);
+    eventually("it is over", || gateway.metric("hookwarden_http_requests_in_flight") == 0.0);
     assert_eq!(gateway.metric("hookwarden_dedup_entries"), 0.0);
     let genuine = send(&gateway, "sendauth", &body);
     assert_eq!((genuine.is_duplicate(), sink.only().id()), (false, &*genuine.id()));
