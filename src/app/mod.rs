@@ -27,8 +27,8 @@ use crate::{
     admin::{Admin, ApiAccess},
     assemble::{Assembly, assemble},
     clock::Clock,
-    config::{Loaded, Report, Settings},
-    gateway::Shared,
+    config::{Loaded, Report, Settings, Severity},
+    gateway::{Gateway, Shared},
     server::{self, Bounds},
     stack::stack,
 };
@@ -85,9 +85,19 @@ struct Listeners {
 /// Everything that keeps the gateway from starting, and the warnings with it.
 pub fn check(loaded: &Loaded) -> Result<Report, Report> {
     let shared = shared(&loaded.settings);
-    match assemble(&loaded.settings, &env, &shared, None) {
-        Ok(assembly) => Ok(loaded.report(assembly.warnings)),
-        Err(problems) => Err(loaded.report(problems)),
+    build(loaded, &shared, None).map(|assembly| loaded.report(assembly.warnings))
+}
+
+/// Puts the gateway together, or tells everything that is wrong: in reading the configuration and in what it means.
+fn build(loaded: &Loaded, shared: &Arc<Shared>, previous: Option<&Gateway>) -> Result<Assembly, Report> {
+    match assemble(&loaded.settings, &env, shared, previous) {
+        Ok(assembly) if loaded.problems.is_empty() => Ok(assembly),
+        // What is unwise about half a configuration is of no interest.
+        Ok(_) => Err(loaded.report(Vec::new())),
+        Err(mut problems) => {
+            problems.retain(|problem| problem.severity == Severity::Error || loaded.problems.is_empty());
+            Err(loaded.report(problems))
+        }
     }
 }
 
@@ -100,8 +110,7 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
     let loaded = load().map_err(StartError::Config)?;
     let settings = &loaded.settings;
     let shared = shared(settings);
-    let assembly = assemble(settings, &env, &shared, None)
-        .map_err(|problems| StartError::Config(loaded.report(problems)))?;
+    let assembly = build(&loaded, &shared, None).map_err(StartError::Config)?;
     let Assembly { gateway, tls, admin_token, warnings } = assembly;
     logging::problems(&loaded.report(warnings));
     // From here on: one that comes before anybody waits for it is kept.

@@ -8,10 +8,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Load, env, logging};
+use super::{Load, build, logging};
 use crate::{
     admin::{Admin, ApiAccess},
-    assemble::{Assembly, assemble},
+    assemble::Assembly,
     config::{Loaded, Problem, Report, Settings, watch::Fingerprint},
     gateway::Gateway,
     server::Tls,
@@ -94,8 +94,8 @@ impl Reloader {
             // Files that are named only now have not been looked at yet.
             let named = Some(loaded.files()).filter(|files| *files != before);
             let named = named.map(|files| (Fingerprint::of(&files), files));
-            let built = assemble(&loaded.settings, &env, &previous.shared, Some(&previous));
-            (named, built.map_err(|problems| loaded.report(problems)).map(|assembly| (loaded, assembly)))
+            let built = build(&loaded, &previous.shared, Some(&previous));
+            (named, built.map(|assembly| (loaded, assembly)))
         })
         .await?;
         if let Some((seen, files)) = named {

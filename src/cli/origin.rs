@@ -40,7 +40,9 @@ impl Origin {
 
     /// A source of a configuration. Of several secrets the first signs.
     pub(super) fn source(config: &Path, name: &str) -> Result<Self, Failure> {
-        let loaded = config::load(Some(config), env::vars_os(), &Dict::new()).map_err(Failure::Config)?;
+        let loaded = config::load(Some(config), env::vars_os(), &Dict::new())
+            .and_then(config::Loaded::whole)
+            .map_err(Failure::Config)?;
         let settings = &loaded.settings;
         let Some(source) = settings.sources.get(name) else {
             let known: Vec<&str> = settings.sources.keys().map(String::as_str).collect();

@@ -34,9 +34,11 @@ const PROBLEMS_MAX: usize = 100;
 /// Longest name of an upstream, a source or a vendor, in bytes: it becomes a label, a header and part of a path.
 const NAME_BYTES_MAX: usize = 64;
 
-/// A configuration without mistakes, as far as it can be judged alone.
+/// A configuration, as far as it could be read.
 pub struct Loaded {
     pub settings: Settings,
+    /// What could not be read, and was left out. With any, the configuration is for looking at, not for use.
+    pub problems: Vec<Problem>,
     file: Option<PathBuf>,
     origin: Origin,
 }
@@ -46,7 +48,7 @@ pub struct Loaded {
 ///
 /// # Errors
 ///
-/// Everything that is wrong, at once.
+/// Nothing could be read at all: the file is not there, or is not TOML. What is wrong in it comes with what is right.
 pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
@@ -76,18 +78,34 @@ pub fn load(
     problems.extend(absent::refuse(&mut root));
     problems.extend(refuse_names(&root));
     match extract(root, &origin, &mut problems) {
-        Some(settings) if problems.is_empty() => {
-            Ok(Loaded { settings, file: file.map(Path::to_owned), origin })
-        }
-        _ => Err(report(&origin, problems)),
+        Some(settings) => Ok(Loaded { settings, problems, file: file.map(Path::to_owned), origin }),
+        None => Err(report(&origin, problems)),
     }
 }
 
 impl Loaded {
-    /// Puts problems found later to where their keys stand.
+    /// Puts problems found later, behind those of reading, to where their keys stand. What is only missed where a key
+    /// beside it could not be read is no news: it may be that key.
     #[must_use]
-    pub fn report(&self, problems: Vec<Problem>) -> Report {
-        report(&self.origin, problems)
+    pub fn report(&self, later: Vec<Problem>) -> Report {
+        let table = |key: &[String]| key.split_last().map(|(_, table)| table.to_vec());
+        let is_news = |problem: &Problem| {
+            !self.problems.iter().any(|unread| {
+                unread.key == problem.key
+                    || (table(&unread.key) == table(&problem.key) && !self.origin.has(&problem.key))
+            })
+        };
+        let later = later.into_iter().filter(is_news);
+        report(&self.origin, self.problems.iter().cloned().chain(later).collect())
+    }
+
+    /// Itself, if it could be read whole.
+    ///
+    /// # Errors
+    ///
+    /// Everything that could not.
+    pub fn whole(self) -> Result<Self, Report> {
+        if self.problems.is_empty() { Ok(self) } else { Err(self.report(Vec::new())) }
     }
 
     /// Every file this configuration depends on, itself included: what a change of must be noticed.

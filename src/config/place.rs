@@ -79,6 +79,11 @@ impl Origin {
         matches!(self.above.get(key), Some(Place::Variable(_)))
     }
 
+    /// Whether anybody wrote this key.
+    pub(super) fn has(&self, key: &[String]) -> bool {
+        self.above.contains_key(key) || self.spots.contains_key(key)
+    }
+
     /// Where a key stands; of a key that is missing, the nearest table around it.
     pub(super) fn place(&self, key: &[String]) -> Place {
         let file = || self.file.clone().unwrap_or_default();

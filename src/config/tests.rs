@@ -11,7 +11,7 @@ fn read(text: impl AsRef<[u8]>, env: &[(&str, &str)], flags: &Dict) -> Result<Lo
     let path = dir.path().join("hookwarden.toml");
     fs::write(&path, text).unwrap();
     let env = env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    load(Some(&path), env, flags)
+    load(Some(&path), env, flags).and_then(Loaded::whole)
 }
 
 fn from_env(env: &[(&str, &str)]) -> Result<Loaded, Report> {

@@ -8,7 +8,7 @@ mod settings;
 mod tests;
 mod tls;
 
-use std::{error::Error, future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -35,6 +35,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// How often a new connection is looked after that found all others busy.
 const PLACE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Connections in the queue of a listener at most: so many are listened for by tokio.
+const QUEUE_MAX: usize = 1024;
 
 /// Serves until `stop` fires, then tells open connections to close, lets running requests finish, and returns when all
 /// connections are done. The caller bounds that time; dropping the future closes what is left of the connections.
@@ -88,13 +91,11 @@ pub async fn serve<F, Fut, B>(
             }
         }
     }
-    // Closing the listener resets whoever is still in its queue.
-    while let Some((stream, peer)) = accept_waiting(&listener).await {
+    for (stream, peer) in queued(listener) {
         if let Some(place) = occupancy.enter() {
             spawn(&mut connections, stream, peer, place);
         }
     }
-    drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
@@ -107,12 +108,21 @@ async fn place(occupancy: &Arc<Occupancy>) -> Place {
     }
 }
 
-async fn accept_waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    tokio::select! {
-        biased;
-        accepted = listener.accept() => accepted.ok(),
-        () = ready(()) => None,
-    }
+/// Who is in the queue of a listener, which is closed then: closing it resets them. The system itself is asked, since
+/// the runtime hears of them only later.
+fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accepted = (0..QUEUE_MAX).map_while(|_| match listener.accept() {
+        Err(error) if is_of_the_peer(&error) => Some(Err(error)),
+        Err(_) => None,
+        Ok((stream, peer)) => Some(
+            stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream))
+                .map(|stream| (stream, peer)),
+        ),
+    });
+    accepted.filter_map(Result::ok).collect()
 }
 
 /// Whether an accept failed because its peer was gone already.

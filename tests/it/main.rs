@@ -1,6 +1,11 @@
 //! All integration tests in one binary: what it starts is the real program, on free ports, with real sockets.
 
-#![allow(clippy::disallowed_methods, clippy::string_slice, reason = "tests cut and read texts they know")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "tests know their texts"
+)]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod check;
@@ -22,3 +27,4 @@ mod refusals;
 mod reload;
 mod shutdown;
 mod sink;
+mod tls;

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn the_api_wants_the_token() {
     let desk = desk(ApiAccess::new(true, Some(&Secret::new(None, CANARY.into()))));
-    assert!(format!("{:?}", desk.admin).contains("api: Token,"), "not even the digest is shown");
+    assert!(format!("{:?}", desk.admin).contains("(Token)"), "not even the digest is shown");
     for path in ["/api/v1/sources", "/api/v1/rejections", "/api/v1/reload", "/api/v1/events", "/api/", "/api"]
     {
         let answer = desk.ask(&format!("GET {path}"), &[]).await;

@@ -20,7 +20,7 @@ use crate::{
     metrics::{RouteMetrics, SourceMetrics},
     scheme::{self, Assurance},
     secret::Secret,
-    source::{App, LastDelivery, Route, Source},
+    source::{App, Route, Source},
     units::Rate,
     upstream::{Format, Options, Roots, Signer, Upstream},
     vendor::{self, Plan},
@@ -107,7 +107,7 @@ fn source(shared: &Arc<Shared>, name: &str) -> Source {
         time_budget: Duration::ZERO,
         unsigned: Assurance::Network,
         metrics: SourceMetrics::new(&shared.metrics, name, "sendauth", [], []),
-        last: LastDelivery::default(),
+        last: Arc::default(),
     }
 }
 
