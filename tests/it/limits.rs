@@ -198,7 +198,7 @@ fn a_copy_that_may_not_wait_any_longer_is_told_so() {
     let (first, copy) = meanwhile(&gateway, &sink, &gate, || {
         // The first request keeps the configuration it began with; its copy gets less time.
         let (server, app) = ("request_timeout = '600ms'", "timeout = '200ms'\nretry = { attempts = 1 }");
-        let reloaded = gateway.reconfigure(&Config { server, app, ..config }.text());
+        let reloaded = gateway.reconfigure(Config { server, app, ..config }.text());
         assert_eq!(reloaded["message"], "configuration reloaded");
         send(&gateway, "sendauth", &approval("a1"))
     });

@@ -216,7 +216,7 @@ where
             Behaviour::HangUp => return,
             Behaviour::Silence => {
                 // Until the other side gives up.
-                stream.read(&mut [0; 1]).ok();
+                stream.read_exact(&mut [0; 1]).ok();
                 return;
             }
             Behaviour::Bytes(bytes) => {
