@@ -113,7 +113,7 @@ fn count(delivery: &Delivery, reading: &Reading) {
         delivery.source().metrics.unmapped(reading.mapping.as_str()).inc();
         tracing::info!(
             source = %delivery.source().name,
-            event = %reading.name,
+            r#type = reading.event_type.as_str(),
             mapping = reading.mapping.as_str(),
             "an event that was not understood whole"
         );

@@ -313,6 +313,16 @@ secret_file = "./missing"
 upstream = "ap"
 "#
     );
+    let all = folder(&config).run(&["check", "--json"]);
+    let keys: Vec<Value> = errors(&all).into_iter().map(|error| error["key"].clone()).collect();
+    let expected = [
+        "publik_url",
+        "upstreams.app.secret_env",
+        "sources.one.vendor",
+        "sources.two.secret_file",
+        "sources.two.upstream",
+    ];
+    assert_eq!((all.code, keys), (78, expected.map(Value::from).into()));
     let known = config.replace("publik_url", "public_url").replace(CANARY, "https://hooks.example.com");
     let expected = "error: the secret is empty
   --> hookwarden.toml:4:1  (upstreams.app.secret_env)

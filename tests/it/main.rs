@@ -8,14 +8,26 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod admin;
 mod check;
 mod cli;
 mod client;
+mod commands;
+mod dedup;
+mod delivery;
+mod failures;
 mod floors;
 mod golden;
 mod harness;
+mod json;
+mod json_texts;
+mod limits;
+mod mapping;
 mod packaging;
+mod poison;
+mod refusals;
 mod reload;
+mod secrets;
 mod shutdown;
 mod sink;
 mod tls;

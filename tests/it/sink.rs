@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     io::{BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::net::UnixListener,
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// What the app got.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Arrived {
     pub target: String,
     pub headers: BTreeMap<String, String>,
@@ -61,12 +62,21 @@ impl Arrived {
     }
 }
 
+impl fmt::Debug for Arrived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {}", self.target, self.headers, String::from_utf8_lossy(&self.body))
+    }
+}
+
 /// How the app behaves to one request.
+#[derive(Clone)]
 pub enum Behaviour {
     /// Answers with this status and these header lines.
     Status(u16, &'static str),
     /// Answers 200 only when the gate is opened.
     Wait(Arc<Gate>),
+    /// Answers with this status only when the gate is opened.
+    Gated(Arc<Gate>, u16),
     /// Reads the request and closes the connection.
     HangUp,
     /// Reads the request and never answers.
@@ -199,10 +209,14 @@ where
                 gate.wait();
                 (200, "")
             }
+            Behaviour::Gated(gate, status) => {
+                gate.wait();
+                (status, "")
+            }
             Behaviour::HangUp => return,
             Behaviour::Silence => {
                 // Until the other side gives up.
-                stream.read(&mut [0; 1]).ok();
+                stream.read_exact(&mut [0; 1]).ok();
                 return;
             }
             Behaviour::Bytes(bytes) => {
