@@ -42,11 +42,6 @@ impl ApiAccess {
         }
     }
 
-    /// A token is what no page of another site has: then this listener may be called by any name, such as a Service's.
-    pub(super) fn wants_token(&self) -> bool {
-        matches!(self, Self::Token(_))
-    }
-
     pub(super) fn check(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
         match self {
             Self::Off => Err(Problem::not_found("the API is off (admin.api = false)")),
@@ -79,11 +74,10 @@ impl fmt::Debug for ApiAccess {
     }
 }
 
-/// Refuses requests that a browser sends in the name of another site: those by a host name other than `localhost`
-/// (unless `any_name` will do), and
+/// Refuses requests that a browser sends in the name of another site: those by a host name other than `localhost`, and
 /// those that may change something and come from a page of another origin.
-pub(super) fn same_site(head: &Parts, any_name: bool) -> Result<(), Problem> {
-    let Some(host) = host(head).filter(|host| any_name || is_literal(host)) else {
+pub(super) fn same_site(head: &Parts) -> Result<(), Problem> {
+    let Some(host) = host(head).filter(is_literal) else {
         return Err(Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
             "misdirected",

@@ -78,7 +78,7 @@ impl Inner {
         let api = self.api.load();
         // Probes and scrapers call by any name, and learn and change nothing.
         if !matches!(path, "/livez" | "/readyz" | "/metrics") {
-            guard::same_site(head, api.wants_token())?;
+            guard::same_site(head)?;
         }
         if path == "/api" || path.starts_with("/api/") {
             api.check(peer, &head.headers)?;

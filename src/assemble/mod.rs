@@ -77,7 +77,7 @@ pub fn assemble(
     schema_paths.extend(path_behind_host.map(|path| format!("/{path}{SCHEMA_PATH}")));
     let gateway = Gateway {
         // A listener does not change; what a reload says of it takes a restart.
-        tls: previous.map_or(tls.is_some(), |gateway| gateway.tls),
+        tls: previous.map_or_else(|| tls.is_some(), |gateway| gateway.tls),
         sources,
         trusted_proxies: settings.server.trusted_proxies.clone(),
         per_address: per_address(settings, shared, previous),

@@ -82,7 +82,8 @@ impl Pattern {
         let fits = path.len() == self.steps.len() || (self.anywhere && path.len() > self.steps.len());
         fits && path.iter().rev().zip(self.steps.iter().rev()).all(|(step, wanted)| {
             let step = step.as_ref();
-            &**wanted == "*" || step == "*" || step == &**wanted
+            let an_element = step == "*" && wanted.bytes().all(|byte| byte.is_ascii_digit());
+            &**wanted == "*" || an_element || step == &**wanted
         })
     }
 }

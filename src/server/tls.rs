@@ -253,6 +253,6 @@ mod tests {
         let mut missing = files(&cert, &key, None);
         missing.settings.key_file = missing.folder.path().join("none").to_str().unwrap().to_owned();
         let error = Tls::load(&missing.settings).unwrap_err();
-        assert!(error.key == "key_file" && error.text.ends_with("entity not found"), "{error}");
+        assert!(error.key == "key_file" && error.text.ends_with("no such file"), "{error}");
     }
 }

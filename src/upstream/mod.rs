@@ -43,9 +43,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most bytes of an answer's body that are read (and dropped). After more the connection is closed; the status counts.
 const ANSWER_BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Longest wait for the body of an answer, which nobody reads.
-const ANSWER_BODY_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// What a caller is told to wait when all of an upstream's `concurrency` is in use.
 const SATURATED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -228,11 +225,11 @@ impl Upstream {
             Err(_) => return Ok(Err(Failure::Timeout)),
         };
         let (head, body) = answer.into_parts();
-        // The status is the answer. A body that stalls or breaks only costs the connection: taking it for a failure
-        // would bring the event again to an app that has it.
-        let deadline = deadline.min(Instant::now() + ANSWER_BODY_TIMEOUT);
-        if let Ok(Ok(true)) = timeout_at(deadline, drain(body)).await {
-            self.pool.put(connection, Instant::now());
+        match timeout_at(deadline, drain(body)).await {
+            Ok(Ok(true)) => self.pool.put(connection, Instant::now()),
+            Ok(Ok(false)) => {}
+            Ok(Err(_)) => return Ok(Err(Failure::Broken)),
+            Err(_) => return Ok(Err(Failure::Timeout)),
         }
         Ok(self.judge(head.status, &head.headers))
     }

@@ -263,7 +263,7 @@ impl Compiler<'_> {
                         let template = self.template(&path, text, &base);
                         let hidden = template_pointers(text)
                             .any(|pointer| self.redactions.covers(&format!("{base}{pointer}")));
-                        subject = subject.or(template.filter(|_| !hidden));
+                        subject = subject.or_else(|| template.filter(|_| !hidden));
                     }
                     (CORRELATION, Source::Pointers(pointers)) => {
                         let pointers = pointers.iter().map(|pointer| format!("{base}{pointer}"));

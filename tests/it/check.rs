@@ -159,8 +159,10 @@ fn secrets_in_variables_that_protect_nothing() {
         one_error(&config, "token_env", "admin.token_env", text);
     }
     let config = format!("{SENDAUTH}{}", APP.replace("APP_WEBHOOK_SECRET", "UNDECODABLE"));
-    let text = "a secret that begins with `whsec_` continues in base64, and not with nothing";
+    let text = "what follows `whsec_` is not base64";
     one_error(&config, "secret_env", "upstreams.app.secret_env", text);
+    let config = format!("{APP}{UNSIGNED}secret_env = \"UNDECODABLE\"\n");
+    one_error(&config, "secret_env", "sources.sendauth.secret_env", text);
     let config = format!("{SENDAUTH}{}", APP.replace("secret_env = \"APP_WEBHOOK_SECRET\"\n", ""));
     one_error(&config, "app]", "upstreams.app.secret_env", "a signing secret is missing");
     let config = format!("{APP}{UNSIGNED}");
