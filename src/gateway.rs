@@ -30,6 +30,8 @@ pub struct Gateway {
     pub body_bytes_max: usize,
     pub body_timeout: Duration,
     pub request_timeout: Duration,
+    /// Whether the listener serves TLS.
+    pub tls: bool,
     /// Paths the event's JSON Schema is served at, and the schema.
     pub schema: (Vec<String>, Arc<str>),
     pub shared: Arc<Shared>,
@@ -42,6 +44,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub store: Arc<Memory>,
     pub rejections: Rejections,
+    /// Requests that may be there at once, those whose bodies are still coming included.
+    pub arrivals: Arc<Semaphore>,
     /// Requests that may be worked on at once.
     pub requests: Arc<Semaphore>,
     /// Bytes of bodies that may be held at once.
@@ -52,6 +56,19 @@ pub struct Shared {
     pub stopping: AtomicBool,
     /// When what still runs is cut off, once that is known.
     pub cut_off: OnceLock<Instant>,
+}
+
+/// What all requests together may take.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedBounds {
+    /// Event ids remembered.
+    pub entries_max: usize,
+    /// Requests there at once.
+    pub arrivals_max: usize,
+    /// Requests worked on at once.
+    pub requests_max: usize,
+    /// Bytes of bodies held at once.
+    pub body_bytes_max: usize,
 }
 
 /// The newest refusals.
@@ -82,15 +99,18 @@ impl fmt::Debug for Gateway {
 }
 
 impl Shared {
-    /// `requests_max` and `body_bytes_max` bound what all requests together may take.
+    /// The bounds of what all requests together may take.
     #[must_use]
-    pub fn new(clock: Clock, entries_max: usize, requests_max: usize, body_bytes_max: usize) -> Arc<Self> {
+    pub fn new(clock: Clock, bounds: &SharedBounds) -> Arc<Self> {
+        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        let metrics = Arc::new(Metrics::new());
         Arc::new(Self {
-            metrics: Arc::new(Metrics::new()),
-            store: Memory::new(entries_max, &clock),
+            store: Memory::new(bounds.entries_max, metrics.dedup_evictions.clone(), &clock),
+            metrics,
             rejections: Rejections::default(),
-            requests: Arc::new(Semaphore::new(requests_max.min(Semaphore::MAX_PERMITS))),
-            body_bytes: Arc::new(Semaphore::new(body_bytes_max.min(Semaphore::MAX_PERMITS))),
+            arrivals: semaphore(bounds.arrivals_max),
+            requests: semaphore(bounds.requests_max),
+            body_bytes: semaphore(bounds.body_bytes_max),
             detached: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             cut_off: OnceLock::new(),

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod cloudevent;
 pub mod config;
 pub mod event;
+mod file;
 pub mod gateway;
 pub mod identity;
 pub mod json;

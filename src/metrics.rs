@@ -67,7 +67,7 @@ pub struct Metrics {
     pub delivery_duration: Family<OfUpstream, Histogram, fn() -> Histogram>,
     pub end_to_end_duration: Family<OfPair, Histogram, fn() -> Histogram>,
     pub dedup_entries: Gauge,
-    pub dedup_evictions: Gauge,
+    pub dedup_evictions: Counter,
     pub config_reloads: Family<OfResult, Counter>,
     pub config_last_reload_successful: Gauge,
     pub last_event_timestamp: Family<OfSource, Float>,

@@ -25,13 +25,13 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let it = || Arc::clone(&gateway);
-    let requests = Arc::clone(&gateway.shared.requests);
+    let (arrivals, requests) = (Arc::clone(&gateway.shared.arrivals), Arc::clone(&gateway.shared.requests));
     ServiceBuilder::new()
         .layer(observe::layer(&gateway)) // one log line, one count, one duration
         .layer_fn(rescue::rescue) // a refusal becomes an answer, here alone
         .layer(CatchPanicLayer::custom(rescue::panicked)) // 500; the process goes on
-        .load_shed() // past requests_max, 503 at once
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(requests))
+        .load_shed() // past as many as there may be connections, 503 at once
+        .layer(GlobalConcurrencyLimitLayer::with_semaphore(arrivals))
         .timeout(gateway.request_timeout)
         .layer(challenge::layer(&gateway)) // what is no delivery: the schema
         .map_response(Reply::into_response)
@@ -39,6 +39,8 @@ where
         .filter(route(it())) // path, method, media type: 404 405 415
         .filter(admit(it())) // allow list, budget of the address: 403 429
         .filter_async(collect(it())) // the body, within its bounds: 408 413 503
+        .load_shed() // past requests_max, 503 at once; bodies that dawdle do not count
+        .layer(GlobalConcurrencyLimitLayer::with_semaphore(requests))
         .filter(verify(it())) // the vendor's? 401
         .layer(normalize::layer(&gateway)) // one JSON document, 400; its events
         .layer(dedup::layer(&gateway)) // each once; copies get the first one's answer

@@ -42,7 +42,11 @@ pub struct Expected(&'static str);
 
 const SPAN: Expected = Expected(r#"expected a duration such as "500ms", "10s", "5m", "96h" or "7d""#);
 const SIZE: Expected = Expected(r#"expected a size such as "512B", "16KiB", "1MiB" or "1GiB""#);
-const RATE: Expected = Expected(r#"expected a rate such as "100/s", "600/m burst 200" or "unlimited""#);
+const RATE: Expected =
+    Expected(r#"expected a rate such as "100/s", "600/m burst 200" (at most 1000000 each) or "unlimited""#);
+
+/// Largest count and burst: what GCRA still computes without overflow, even by the hour.
+const RATE_MAX: u32 = 1_000_000;
 
 // === impl Span ===
 
@@ -155,7 +159,9 @@ impl FromStr for Rate {
         }
         let mut words = text.split(' ');
         let (count, per) = words.next().and_then(|rate| rate.split_once('/')).ok_or(RATE)?;
-        let count: NonZeroU32 = count.parse().map_err(|_| RATE)?;
+        let number =
+            |text: &str| text.parse().ok().filter(|number: &NonZeroU32| number.get() <= RATE_MAX).ok_or(RATE);
+        let count = number(count)?;
         let per = match per {
             "s" => Period::Second,
             "m" => Period::Minute,
@@ -164,7 +170,7 @@ impl FromStr for Rate {
         };
         let burst = match (words.next(), words.next()) {
             (None, _) => count,
-            (Some("burst"), Some(burst)) => burst.parse().map_err(|_| RATE)?,
+            (Some("burst"), Some(burst)) => number(burst)?,
             _ => return Err(RATE),
         };
         if words.next().is_some() {
@@ -248,7 +254,17 @@ mod tests {
         for text in ["", "1", "MiB", "1mb", "-1B", "99999999999GiB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
-        for text in ["", "0/s", "1/d", "1/s burst", "1/s burst 0", "1/s burst 5 x", "1 / s", "none"] {
+        for text in [
+            "",
+            "0/s",
+            "1/d",
+            "1/s burst",
+            "1/s burst 0",
+            "1/s burst 5 x",
+            "1 / s",
+            "none",
+            "1/h burst 1000001",
+        ] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }

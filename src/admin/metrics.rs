@@ -16,7 +16,6 @@ const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) fn answer(shared: &Shared, headers: &HeaderMap) -> Response<Full<Bytes>> {
     let (metrics, store) = (&shared.metrics, &shared.store);
     metrics.dedup_entries.set(i64::try_from(store.len()).unwrap_or(i64::MAX));
-    metrics.dedup_evictions.set(i64::try_from(store.evicted()).unwrap_or(i64::MAX));
     let text = metrics.text();
     let accepts = |accept: &[u8]| memchr::memmem::find(accept, b"application/openmetrics-text").is_some();
     if headers.get_all(ACCEPT).iter().any(|accept| accepts(accept.as_bytes())) {

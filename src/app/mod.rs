@@ -28,7 +28,7 @@ use crate::{
     assemble::{Assembly, assemble},
     clock::Clock,
     config::{Loaded, Report, Settings, Severity},
-    gateway::{Gateway, Shared},
+    gateway::{Gateway, Shared, SharedBounds},
     server::{self, Bounds},
     stack::stack,
 };
@@ -90,6 +90,12 @@ pub fn check(loaded: &Loaded) -> Result<Report, Report> {
 
 /// Puts the gateway together, or tells everything that is wrong: in reading the configuration and in what it means.
 fn build(loaded: &Loaded, shared: &Arc<Shared>, previous: Option<&Gateway>) -> Result<Assembly, Report> {
+    if let Some(previous) = previous {
+        // First without what is shared: a configuration that is refused leaves no trace in the metrics.
+        build(loaded, &self::shared(&loaded.settings), None)?;
+        return assemble(&loaded.settings, &env, shared, Some(previous))
+            .map_err(|problems| loaded.report(problems));
+    }
     match assemble(&loaded.settings, &env, shared, previous) {
         Ok(assembly) if loaded.problems.is_empty() => Ok(assembly),
         // What is unwise about half a configuration is of no interest.
@@ -162,19 +168,26 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
 impl Running {
     /// Serves until SIGTERM or SIGINT, then drains. SIGHUP, changed files and the API reload the configuration. A
     /// second signal ends at once.
-    pub async fn until_signal(mut self) {
-        loop {
-            tokio::select! {
-                () = self.signals.stop.heard() => break,
-                _ = self.signals.hangup.recv() => drop(self.reloader.reload().await),
-                () = self.reloader.changed() => drop(self.reloader.reload().await),
-                Some(request) = self.reloads.recv() => request.0.send(self.reloader.reload().await).unwrap_or_default(),
+    pub async fn until_signal(self) {
+        let Self { mut reloader, mut reloads, signals, listeners, .. } = self;
+        let Signals { mut hangup, mut stop } = signals;
+        let reload = async {
+            loop {
+                tokio::select! {
+                    _ = hangup.recv() => drop(reloader.reload().await),
+                    () = reloader.changed() => drop(reloader.reload().await),
+                    Some(request) = reloads.recv() => request.0.send(reloader.reload().await).unwrap_or_default(),
+                }
             }
+        };
+        // A reload that hangs, on a file system that does, must not keep a stop from being heard.
+        tokio::select! {
+            () = stop.heard() => {}
+            () = reload => {}
         }
         tracing::info!("stopping: running requests finish");
-        let mut stop = self.signals.stop;
         tokio::select! {
-            () = self.listeners.stop() => tracing::info!("stopped"),
+            () = listeners.stop() => tracing::info!("stopped"),
             () = stop.heard() => tracing::warn!("stopped at once, by a second signal"),
         }
     }
@@ -242,9 +255,12 @@ fn env(name: &str) -> Option<std::ffi::OsString> {
 fn shared(settings: &Settings) -> Arc<Shared> {
     Shared::new(
         Clock::system(),
-        usize::try_from(settings.store.entries_max).unwrap_or(usize::MAX),
-        settings.server.requests_max.get(),
-        settings.limits.inflight_bytes_max.bytes(),
+        &SharedBounds {
+            entries_max: usize::try_from(settings.store.entries_max).unwrap_or(usize::MAX),
+            arrivals_max: settings.server.connections_max.get().max(settings.server.requests_max.get()),
+            requests_max: settings.server.requests_max.get(),
+            body_bytes_max: settings.limits.inflight_bytes_max.bytes(),
+        },
     )
 }
 

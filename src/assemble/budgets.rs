@@ -29,6 +29,10 @@ pub(super) fn check(
         let Some(file) = source.vendor.as_ref().and_then(|vendor| vendors.get(vendor)) else { continue };
         budget(settings, name, source, file, problems);
         let window = source.dedup_window.unwrap_or(DEDUP_WINDOW);
+        if window.0.is_zero() {
+            problems
+                .push(Problem::error(&["sources", name, "dedup_window"], "expected a time longer than 0s"));
+        }
         if let Some(horizon) = file.response.retry_horizon.filter(|horizon| *horizon > window) {
             let text = format!(
                 "{} tries again for {horizon}, and ids are forgotten after {window}: late retries would be forwarded twice",

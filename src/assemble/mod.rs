@@ -63,6 +63,7 @@ pub fn assemble(
     assembler.vendors();
     assembler.apps = assembler.apps();
     let sources = assembler.sources();
+    assembler.warn_of_shared(&sources);
     budgets::check(settings, &assembler.files, &mut assembler.problems);
     let problems = assembler.problems;
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
@@ -75,6 +76,8 @@ pub fn assemble(
     let mut schema_paths = vec![SCHEMA_PATH.to_owned()];
     schema_paths.extend(path_behind_host.map(|path| format!("/{path}{SCHEMA_PATH}")));
     let gateway = Gateway {
+        // A listener does not change; what a reload says of it takes a restart.
+        tls: previous.map_or_else(|| tls.is_some(), |gateway| gateway.tls),
         sources,
         trusted_proxies: settings.server.trusted_proxies.clone(),
         per_address: per_address(settings, shared, previous),
@@ -127,14 +130,28 @@ impl Assembler<'_> {
         if !reverse_dns || prefix.len() > 128 {
             self.error(&["type_prefix"], "expected a domain name in reverse, such as `com.example.hooks`");
         }
-        if settings.log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        let words = ["off", "error", "warn", "info", "debug", "trace"];
+        let level = settings.log.level.as_str();
+        // A single word that is no level would be taken for the name of a module, and silence everything else.
+        let known = level.contains(['=', ',']) || words.contains(&level);
+        if !known || level.parse::<tracing_subscriber::EnvFilter>().is_err() {
             self.error(&["log", "level"], "expected error, warn, info, debug or trace, or filter directives");
         }
         if settings.store.entries_max == 0 {
             self.error(&["store", "entries_max"], "at least 1: without ids there is no deduplication");
         }
-        if settings.reload.poll.0.is_zero() {
-            self.error(&["reload", "poll"], "longer than 0s");
+        let server = &settings.server;
+        let spans = [
+            (["reload", "poll"], settings.reload.poll),
+            (["server", "header_timeout"], server.header_timeout),
+            (["server", "body_timeout"], server.body_timeout),
+            (["server", "request_timeout"], server.request_timeout),
+            (["server", "idle_timeout"], server.idle_timeout),
+        ];
+        for (key, span) in spans {
+            if span.0.is_zero() {
+                self.error(&key, "expected a time longer than 0s");
+            }
         }
         if settings.limits.inflight_bytes_max < settings.server.body_bytes_max {
             self.error(
@@ -156,7 +173,7 @@ impl Assembler<'_> {
 
     fn admin_token(&mut self) -> Option<Secret> {
         let admin = &self.settings.admin;
-        let tokens = match secrets::read(&admin.into(), false, &["admin"], self.env) {
+        let tokens = match secrets::read(&admin.into(), &["admin"], self.env) {
             Ok((tokens, warnings)) => {
                 self.problems.extend(warnings);
                 tokens

@@ -1,6 +1,10 @@
 //! Sources: which vendor, which secrets, which ways.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::StatusCode;
 
@@ -52,13 +56,14 @@ impl Assembler<'_> {
         let verifier = file.as_ref().and_then(|file| self.verifier(name, settings, file, path.as_deref()?));
         let routes = self.routes(name, settings, plan.as_deref());
         self.warn(name, settings);
+        let origin_fits = self.origin_fits(name, settings);
+        let unsigned = self.unsigned(settings);
+        if let Some(verifier) = &verifier {
+            self.warn_of_assurance(name, verifier.assurance().max(unsigned));
+        }
         let (path, filters, file, plan, verifier) = (path?, filters?, file?, plan?, verifier?);
-        let tenant = settings.tenant.as_deref().unwrap_or("main");
+        let tenant = origin_fits.then(|| settings.tenant.as_deref().unwrap_or("main"))?;
         let origin = self.origin(settings, vendor, tenant);
-        let unsigned = match settings.allow.is_some() || self.has_client_ca() {
-            true => Assurance::Network,
-            false => Assurance::None,
-        };
         Some(Source {
             name: name.into(),
             path: path.into(),
@@ -84,8 +89,49 @@ impl Assembler<'_> {
         })
     }
 
-    fn has_client_ca(&self) -> bool {
-        self.settings.server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some())
+    /// What an unsigned request is worth: that it comes from a known network, or with a known certificate.
+    fn unsigned(&self, settings: &SourceSettings) -> Assurance {
+        let client_ca = self.settings.server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+        // A listener without TLS stays so until a restart, whatever the file says by now.
+        let served = self.previous.is_none_or(|gateway| gateway.tls);
+        if settings.allow.is_some() || (client_ca && served) { Assurance::Network } else { Assurance::None }
+    }
+
+    /// Both become a URI reference that names where events come from.
+    fn origin_fits(&mut self, name: &str, settings: &SourceSettings) -> bool {
+        let fits = |text: &Option<String>, more: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte);
+            text.as_ref().is_none_or(|text| !text.is_empty() && text.bytes().all(allowed))
+        };
+        let tenant = fits(&settings.tenant, "-._~");
+        let source = fits(&settings.source, "-._~:/?#[]@!$&'()*+,;=%");
+        if !tenant {
+            self.error(&["sources", name, "tenant"], "expected letters, digits and `-._~`");
+        }
+        if !source {
+            self.error(&["sources", name, "source"], "expected a URI reference (RFC 3986)");
+        }
+        tenant && source
+    }
+
+    /// Two sources of one vendor and tenant in front of one app are one to deduplication.
+    pub(super) fn warn_of_shared(&mut self, sources: &HashMap<Box<str>, Arc<Source>>) {
+        let mut seen: BTreeMap<u128, &str> = BTreeMap::new();
+        let mut sources: Vec<&Arc<Source>> = sources.values().collect();
+        sources.sort_by_key(|source| &source.name);
+        for source in sources {
+            for route in &source.routes {
+                let other = *seen.entry(route.scope).or_insert(&source.name);
+                if other != &*source.name {
+                    let text = format!(
+                        "shares its events with source `{other}`: what came through one is a duplicate for the other"
+                    );
+                    let problem = Problem::warning(&["sources", &source.name, "tenant"], text);
+                    self.problems
+                        .push(problem.with_hint("right for two webhooks of one tenant; else set `tenant`"));
+                }
+            }
+        }
     }
 
     fn path(&mut self, name: &str, settings: &SourceSettings) -> Option<String> {
@@ -103,6 +149,10 @@ impl Assembler<'_> {
 
     fn filters(&mut self, key: &[&str], patterns: Option<&[String]>) -> Option<TypeFilter> {
         let Some(patterns) = patterns else { return Some(TypeFilter::all()) };
+        if patterns.is_empty() {
+            self.error(key, "there is no type: every event would be dropped");
+            return None;
+        }
         let filter = TypeFilter::parse(patterns);
         if let Err(position) = &filter {
             let position = position.to_string();
@@ -122,7 +172,7 @@ impl Assembler<'_> {
     ) -> Option<Verifier> {
         let table = ["sources", name];
         let fields = settings.into();
-        let read = secrets::read(&fields, settings.allow_weak.unwrap_or(false), &table, self.env);
+        let read = secrets::read(&fields, &table, self.env);
         let (secrets, warnings) = read.map_err(|problems| self.problems.extend(problems)).ok()?;
         self.problems.extend(warnings);
         let url =
@@ -135,10 +185,7 @@ impl Assembler<'_> {
             );
         }
         match verify.compile(&secrets, url.as_deref()) {
-            Ok(verifier) => {
-                self.warn_of_assurance(name, verifier.assurance());
-                Some(verifier)
-            }
+            Ok(verifier) => Some(verifier),
             Err(faults) => {
                 for fault in faults {
                     self.fault(&table, &fields, fault);
@@ -210,6 +257,10 @@ impl Assembler<'_> {
                 })
                 .collect(),
         };
+        if routes.is_empty() {
+            self.error(&["sources", name, "routes"], "there is no route: every event would be dropped");
+            return None;
+        }
         let mut known = Vec::new();
         for (filter, upstream, key) in routes {
             let key: Vec<&str> =

@@ -1,13 +1,19 @@
 //! Upstreams: where they are, how they are reached, what signs for them.
 
-use std::{fs, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use super::{Apps, Assembler};
 use crate::{
     config::{Problem, secrets},
+    file,
+    secret::Secret,
     source::App,
+    units::Size,
     upstream::{Roots, Settings, Signer, Target, Upstream},
 };
+
+/// Largest file of certificate authorities.
+const CA_FILE_BYTES_MAX: Size = Size::mib(1);
 
 impl Assembler<'_> {
     pub(super) fn apps(&mut self) -> Apps {
@@ -17,13 +23,21 @@ impl Assembler<'_> {
             let signer = self.signer(name, settings);
             let roots = self.roots(name, settings);
             if let (Some(target), Some(signer), Some(roots)) = (target, signer, roots) {
-                let upstream =
-                    Upstream::open(name, target, roots, settings.options(), self.shared.clock.clone());
+                let clock = self.shared.clock.clone();
+                let upstream = Upstream::open(name, target, roots, settings.options(), clock);
+                let in_use = self.app_in_use(name);
+                let upstream = upstream.sharing(in_use.map(|app| &app.upstream));
                 let format = settings.format.unwrap_or_default();
                 apps.insert(name.clone(), Arc::new(App { upstream, format, signer }));
             }
         }
         apps
+    }
+
+    /// The app of that name that events go to now.
+    fn app_in_use(&self, name: &str) -> Option<&App> {
+        let routes = self.previous?.sources.values().flat_map(|source| &source.routes);
+        routes.map(|route| &*route.app).find(|app| app.upstream.name() == name)
     }
 
     fn target(&mut self, name: &str, settings: &Settings) -> Option<Target> {
@@ -39,7 +53,7 @@ impl Assembler<'_> {
     fn signer(&mut self, name: &str, settings: &Settings) -> Option<Signer> {
         let table = ["upstreams", name];
         let fields = settings.into();
-        let secrets = match secrets::read(&fields, settings.allow_weak.unwrap_or(false), &table, self.env) {
+        let secrets = match secrets::read(&fields, &table, self.env) {
             Ok((secrets, warnings)) => {
                 self.problems.extend(warnings);
                 secrets
@@ -54,6 +68,15 @@ impl Assembler<'_> {
             let hint = "every request to the app is signed: set `secret_env`, `secret_file` or `secrets`";
             self.problems.push(problem.with_hint(hint));
             return None;
+        }
+        let plain = |secret: &Secret| {
+            let text = secret.expose();
+            !text.strip_prefix(b"v1,").unwrap_or(text).starts_with(b"whsec_")
+        };
+        if secrets.iter().any(plain) {
+            let text = "a signing secret without `whsec_` is taken as it is; Standard Webhooks libraries take it for base64";
+            let problem = Problem::warning(&["upstreams", name, fields.given()], text);
+            self.problems.push(problem.with_hint("make one with: echo \"whsec_$(openssl rand -base64 32)\""));
         }
         match Signer::new(&secrets) {
             Ok(signer) => Some(signer),
@@ -72,10 +95,10 @@ impl Assembler<'_> {
         let key = ["upstreams", name, "ca_file"];
         let extra = match &settings.ca_file {
             None => None,
-            Some(path) => match fs::read(path) {
+            Some(path) => match file::read(Path::new(path), CA_FILE_BYTES_MAX) {
                 Ok(bytes) => Some(bytes),
                 Err(error) => {
-                    self.error(&key, format!("cannot read `{path}`: {}", error.kind()));
+                    self.error(&key, format!("cannot read `{path}`: {error}"));
                     return None;
                 }
             },

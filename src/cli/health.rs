@@ -1,17 +1,23 @@
 //! `hookwarden health`: asks a gateway whether it is ready, for container health checks in images without a shell.
 
 use std::{
+    env,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
 use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
+use figment::value::Dict;
 use http::Request;
 
 use super::{Failure, print};
-use crate::upstream::{Roots, Target, once};
+use crate::{
+    config,
+    upstream::{Roots, Target, once},
+};
 
 /// Longest wait for the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,19 +28,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Args, Debug)]
 pub(super) struct Health {
     /// The gateway's admin listener; every address (0.0.0.0, [::]) means loopback here
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "HOOKWARDEN_ADMIN__LISTEN",
-        hide_env_values = true,
-        default_value = "127.0.0.1:9600"
-    )]
-    admin: SocketAddr,
+    /// [default: that of --config, else 127.0.0.1:9600]
+    #[arg(long, value_name = "ADDR", env = "HOOKWARDEN_ADMIN__LISTEN", hide_env_values = true)]
+    admin: Option<SocketAddr>,
+    /// The gateway's configuration, to learn `admin.listen`
+    #[arg(long, value_name = "FILE", env = "HOOKWARDEN_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
 }
 
 impl Health {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let admin = reachable(self.admin);
+        let admin = match (self.admin, &self.config) {
+            (Some(admin), _) => admin,
+            (None, config) => {
+                let loaded = config::load(config.as_deref(), env::vars_os(), &Dict::new());
+                loaded.map_err(Failure::Config)?.settings.admin.listen
+            }
+        };
+        let admin = reachable(admin);
         let target: Target = format!("http://{admin}/readyz").parse().context("--admin")?;
         let roots = Roots::new(None).context("TLS")?;
         let answer = once(&target, &roots, Request::new(Bytes::new()), PATIENCE).await;

@@ -52,7 +52,7 @@ impl Origin {
         let file = settings.vendors.get(vendor).cloned().or_else(|| vendor::builtin(vendor));
         let file = file.with_context(|| format!("the source {name} has no vendor that is known"))?;
         let fields = SecretFields::from(source);
-        let read = secrets::read(&fields, true, &["sources", name], &|name| env::var_os(name));
+        let read = secrets::read(&fields, &["sources", name], &|name| env::var_os(name));
         let (secrets, _) = read.map_err(|problems| Failure::Config(loaded.report(problems)))?;
         let path = source.path.clone().unwrap_or_else(|| format!("/in/{name}"));
         let scheme = if settings.server.tls.is_some() { "https" } else { "http" };

@@ -20,12 +20,11 @@ use super::{
     Settings, absent,
     env::{self, Variable},
     explain::explain,
-    file,
     place::{Origin, Place, Spot},
     report::{Problem, Report},
     secrets::{self, SecretFields},
 };
-use crate::units::Size;
+use crate::{file, units::Size};
 
 /// Largest configuration file.
 pub const FILE_BYTES_MAX: Size = Size::mib(1);

@@ -11,7 +11,6 @@ pub mod watch;
 mod absent;
 mod env;
 pub(crate) mod explain;
-mod file;
 mod place;
 mod strength;
 

@@ -81,7 +81,7 @@ pub(super) mod tests {
         assert_eq!(loaded.settings.sources.len(), 5);
         for (name, source) in &loaded.settings.sources {
             let fields = SecretFields::from(source);
-            let (secrets, warnings) = secrets::read(&fields, false, &["sources", name], &env).unwrap();
+            let (secrets, warnings) = secrets::read(&fields, &["sources", name], &env).unwrap();
             assert_eq!((secrets.len(), warnings.len()), (1, 0));
             let vendor = vendor::builtin(source.vendor.as_deref().unwrap()).unwrap();
             let verifier = source.verify.over(&vendor.verify).compile(&secrets, None);

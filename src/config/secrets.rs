@@ -8,8 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Admin, SourceSettings, file, report::Problem, strength::unfit};
+use super::{Admin, SourceSettings, report::Problem, strength::unfit};
 use crate::{
+    file,
     secret::{Secret, SecretRef},
     units::Size,
     upstream,
@@ -27,6 +28,8 @@ pub struct SecretFields<'a> {
     pub secret_env: Option<&'a str>,
     pub secret_file: Option<&'a str>,
     pub secrets: Option<&'a [SecretRef]>,
+    /// Whether short ones are taken; none where the table has no such key.
+    pub allow_weak: Option<bool>,
 }
 
 /// Reads the secrets of the table at `key_path`, in their order. None named: none read, which is the caller's to
@@ -37,12 +40,16 @@ pub struct SecretFields<'a> {
 /// Everything wrong with them; what is merely unwise comes beside the secrets, as warnings.
 pub fn read(
     fields: &SecretFields<'_>,
-    allow_weak: bool,
     key_path: &[&str],
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<(Vec<Secret>, Vec<Problem>), Vec<Problem>> {
-    let mut reader =
-        Reader { allow_weak, env, secrets: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
+    let mut reader = Reader {
+        allow_weak: fields.allow_weak,
+        env,
+        secrets: Vec::new(),
+        warnings: Vec::new(),
+        errors: Vec::new(),
+    };
     let names = ["", "_env", "_file", "s"].map(|suffix| format!("{}{suffix}", fields.name));
     let [literal, env_name, file_name, list] = &names;
     let given = [
@@ -97,7 +104,7 @@ pub fn files(fields: &SecretFields<'_>) -> Vec<PathBuf> {
 }
 
 struct Reader<'a> {
-    allow_weak: bool,
+    allow_weak: Option<bool>,
     env: &'a dyn Fn(&str) -> Option<OsString>,
     secrets: Vec<Secret>,
     warnings: Vec<Problem>,
@@ -190,6 +197,7 @@ impl<'a> From<&'a SourceSettings> for SecretFields<'a> {
             secret_env: source.secret_env.as_deref(),
             secret_file: source.secret_file.as_deref(),
             secrets: source.secrets.as_deref(),
+            allow_weak: Some(source.allow_weak.unwrap_or(false)),
         }
     }
 }
@@ -202,6 +210,7 @@ impl<'a> From<&'a upstream::Settings> for SecretFields<'a> {
             secret_env: upstream.secret_env.as_deref(),
             secret_file: upstream.secret_file.as_deref(),
             secrets: upstream.secrets.as_deref(),
+            allow_weak: Some(upstream.allow_weak.unwrap_or(false)),
         }
     }
 }
@@ -215,6 +224,7 @@ impl<'a> From<&'a Admin> for SecretFields<'a> {
             secret_env: admin.token_env.as_deref(),
             secret_file: admin.token_file.as_deref(),
             secrets: None,
+            allow_weak: None,
         }
     }
 }
@@ -227,8 +237,14 @@ mod tests {
 
     const GOOD: &str = "3q2+7w-0123456789";
 
-    const NONE: SecretFields<'_> =
-        SecretFields { name: "secret", secret: None, secret_env: None, secret_file: None, secrets: None };
+    const NONE: SecretFields<'_> = SecretFields {
+        name: "secret",
+        secret: None,
+        secret_env: None,
+        secret_file: None,
+        secrets: None,
+        allow_weak: Some(false),
+    };
 
     fn env(name: &str) -> Option<OsString> {
         match name {
@@ -243,7 +259,8 @@ mod tests {
         fields: &SecretFields<'_>,
         allow_weak: bool,
     ) -> Result<(Vec<Secret>, Vec<Problem>), Vec<Problem>> {
-        read(fields, allow_weak, &["sources", "a"], &env)
+        let fields = SecretFields { allow_weak: Some(allow_weak), ..*fields };
+        read(&fields, &["sources", "a"], &env)
     }
 
     fn errors(fields: SecretFields<'_>) -> Vec<String> {

@@ -4,8 +4,8 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
 use crate::secret::SECRET_BYTES_MIN;
 
-/// Why these bytes protect nothing, and what to do.
-pub(super) fn unfit(bytes: &[u8], allow_weak: bool) -> Option<(String, String)> {
+/// Why these bytes protect nothing, and what to do. `allow_weak`: none where it cannot be set.
+pub(super) fn unfit(bytes: &[u8], allow_weak: Option<bool>) -> Option<(String, String)> {
     const GENERATE: &str = "make one with `openssl rand -base64 32`";
     let refuse = |text: &str, hint: &str| Some((text.to_owned(), hint.to_owned()));
     if bytes.is_empty() {
@@ -17,23 +17,24 @@ pub(super) fn unfit(bytes: &[u8], allow_weak: bool) -> Option<(String, String)> 
     if str::from_utf8(bytes).is_ok_and(is_placeholder) {
         return refuse("the secret is a placeholder", GENERATE);
     }
-    let length = key_bytes(bytes);
-    if length < SECRET_BYTES_MIN && !allow_weak {
+    let Some(length) = key_bytes(bytes) else {
+        return refuse("what follows `whsec_` is not base64", "copy the secret again, whole");
+    };
+    if length < SECRET_BYTES_MIN && allow_weak != Some(true) {
         let text = format!("the secret has {length} bytes, fewer than {SECRET_BYTES_MIN}");
-        return Some((text, format!("{GENERATE}, or take it with `allow_weak = true`")));
+        let or = if allow_weak.is_some() { ", or take it with `allow_weak = true`" } else { "" };
+        return Some((text, format!("{GENERATE}{or}")));
     }
     None
 }
 
-/// Length of the key: of what `whsec_…` stands for, else of the text.
-fn key_bytes(bytes: &[u8]) -> usize {
-    let encoded = bytes.strip_prefix(b"v1,").unwrap_or(bytes).strip_prefix(b"whsec_");
-    let decoded = encoded.map(|text| {
-        let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
-        // What is not base64 is refused where the scheme is known.
-        STANDARD_NO_PAD.decode(&text[..text.len() - padding]).map_or(text.len(), |key| key.len())
-    });
-    decoded.unwrap_or(bytes.len())
+/// Length of the key: of what `whsec_…` stands for, else of the text. None: that is not base64.
+fn key_bytes(bytes: &[u8]) -> Option<usize> {
+    let Some(text) = bytes.strip_prefix(b"v1,").unwrap_or(bytes).strip_prefix(b"whsec_") else {
+        return Some(bytes.len());
+    };
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    STANDARD_NO_PAD.decode(&text[..text.len() - padding]).ok().map(|key| key.len())
 }
 
 /// What people write where a secret is to come. Whole texts only: a real secret may contain any of them.
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     fn judge(text: &str, allow_weak: bool) -> Option<String> {
-        unfit(text.as_bytes(), allow_weak).map(|(text, _)| text)
+        unfit(text.as_bytes(), Some(allow_weak)).map(|(text, _)| text)
     }
 
     #[test]

@@ -77,7 +77,7 @@ error: unknown key `attmpts`
  8 | retry.attmpts = …
    |       ^^^^^^^ did you mean `attempts`?
 
-error: expected a rate such as "100/s", "600/m burst 200" or "unlimited"
+error: expected a rate such as "100/s", "600/m burst 200" (at most 1000000 each) or "unlimited"
   --> hookwarden.toml:9:1  (upstreams.app.rate)
    |
  9 | rate = …

@@ -5,8 +5,10 @@ use std::{fmt, io, path::Path};
 
 use sha2::{Digest, Sha256};
 
-use super::file::{self, Refusal};
-use crate::units::Size;
+use crate::{
+    file::{self, Refusal},
+    units::Size,
+};
 
 /// Bytes of a file that are looked at; a larger one counts as unreadable.
 const WATCHED_BYTES_MAX: Size = Size::mib(1);

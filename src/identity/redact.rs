@@ -33,7 +33,7 @@ pub struct Redactions {
 
 /// A pointer in which `*` is any one step and a leading `**` any number of steps.
 #[derive(Clone, Debug)]
-struct Pattern {
+pub struct Pattern {
     anywhere: bool,
     steps: Vec<Box<str>>,
 }
@@ -44,16 +44,31 @@ impl Redactions {
         Self { secret: secret.map(Pattern::new).collect(), exposed: exposed.map(Pattern::new).collect() }
     }
 
-    /// Whether the string, object or array at this path is a secret.
+    /// Whether the value at this path is a secret. By its name alone (`nameable`) only texts, objects and arrays are:
+    /// flags and numbers are none unless a pointer says so.
     #[must_use]
-    pub fn hides<S: AsRef<str>>(&self, path: &[S]) -> bool {
+    pub fn hides<S: AsRef<str>>(&self, path: &[S], nameable: bool) -> bool {
         let Some(key) = path.last() else { return false };
-        let secret = is_secret_key(key.as_ref()) || self.secret.iter().any(|pattern| pattern.matches(path));
+        let named = nameable && is_secret_key(key.as_ref());
+        let secret = named || self.secret.iter().any(|pattern| pattern.matches(path));
         secret && !self.exposed.iter().any(|pattern| pattern.matches(path))
+    }
+
+    /// Whether a pointer leads to a secret or into one: such a value is not mapped. `*` in it is any element.
+    #[must_use]
+    pub fn covers(&self, pointer: &str) -> bool {
+        let path: Vec<&str> = pointer.split('/').skip(1).collect();
+        (1..=path.len()).any(|length| self.hides(&path[..length], true))
     }
 }
 
 impl Pattern {
+    /// Whether a text is a pattern at all.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        text.starts_with('/') || text.starts_with("**/")
+    }
+
     fn new(text: &str) -> Self {
         let anywhere = text.starts_with("**/");
         let steps = text.split('/').skip(1);
@@ -65,11 +80,11 @@ impl Pattern {
 
     fn matches<S: AsRef<str>>(&self, path: &[S]) -> bool {
         let fits = path.len() == self.steps.len() || (self.anywhere && path.len() > self.steps.len());
-        fits && path
-            .iter()
-            .rev()
-            .zip(self.steps.iter().rev())
-            .all(|(step, wanted)| &**wanted == "*" || step.as_ref() == &**wanted)
+        fits && path.iter().rev().zip(self.steps.iter().rev()).all(|(step, wanted)| {
+            let step = step.as_ref();
+            let an_element = step == "*" && wanted.bytes().all(|byte| byte.is_ascii_digit());
+            &**wanted == "*" || an_element || step == &**wanted
+        })
     }
 }
 
@@ -114,12 +129,16 @@ mod tests {
     fn pointers_add_and_take_away() {
         let vendor = ["**/ProviderAccessCredential/*", "/data/hint"];
         let redactions = Redactions::new(vendor.into_iter(), ["/data/accessToken"].into_iter());
-        assert!(redactions.hides(&["Data", "Identities", "0", "ProviderAccessCredential", "Id"]));
-        assert!(redactions.hides(&["ProviderAccessCredential", "Id"]));
-        assert!(redactions.hides(&["data", "hint"]));
-        assert!(!redactions.hides(&["x", "data", "hint"]));
-        assert!(!redactions.hides(&["data", "accessToken"]));
-        assert!(redactions.hides(&["accessToken"]));
-        assert!(!redactions.hides::<&str>(&[]));
+        assert!(redactions.hides(&["Data", "Identities", "0", "ProviderAccessCredential", "Id"], true));
+        assert!(redactions.hides(&["ProviderAccessCredential", "Id"], true));
+        assert!(redactions.hides(&["data", "hint"], true));
+        assert!(!redactions.hides(&["x", "data", "hint"], true));
+        assert!(!redactions.hides(&["data", "accessToken"], true));
+        assert!(redactions.hides(&["accessToken"], true));
+        assert!(!redactions.hides::<&str>(&[], true));
+        assert!(redactions.hides(&["data", "hint"], false), "a number, by its pointer");
+        assert!(!redactions.hides(&["accessToken"], false), "a flag, by its name");
+        assert!(redactions.covers("/data/hint/deep") && redactions.covers("/x/*/token/id"));
+        assert!(!redactions.covers("/data/accessToken") && !redactions.covers("/data"));
     }
 }

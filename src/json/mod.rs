@@ -140,11 +140,11 @@ impl Document {
         })
     }
 
-    /// The steps of the pointer to a value.
+    /// The steps of the pointer from one value to another inside it. Takes as long as what is passed by on the way.
     #[must_use]
-    pub fn path_to(&self, target: Index) -> Vec<Cow<'_, str>> {
+    pub fn path(&self, from: Index, target: Index) -> Vec<Cow<'_, str>> {
         let mut path = Vec::new();
-        let mut at = Self::ROOT;
+        let mut at = from;
         while at != target {
             let inside = |value: &Index| (*value..self.end_of(*value)).contains(&target);
             let step = match self.kind(at) {
@@ -174,6 +174,12 @@ impl Document {
             return &self.text[start..end] == name.as_bytes();
         }
         self.string(key).is_some_and(|key| key == name)
+    }
+
+    /// Memory the structure takes, in bytes, beside the text.
+    #[must_use]
+    pub fn structure_bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>()
     }
 
     /// How many nodes there are; indexes are below it.

@@ -1,6 +1,6 @@
 //! The listener's certificate, replaceable while it serves.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -12,6 +12,10 @@ use tokio_rustls::{
 };
 
 use super::TlsSettings;
+use crate::{file, units::Size};
+
+/// Largest file of certificates or of a key.
+const FILE_BYTES_MAX: Size = Size::mib(1);
 
 /// Certificate, key and client authorities. Clones share what [`Tls::replace`] puts in.
 #[derive(Clone)]
@@ -87,7 +91,8 @@ fn certificates(key: &'static str, path: &str) -> Result<Vec<CertificateDer<'sta
 }
 
 fn read(key: &'static str, path: &str) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|cause| error(key, format!("cannot read {path}: {}", cause.kind())))
+    let bytes = file::read(Path::new(path), FILE_BYTES_MAX);
+    bytes.map_err(|refusal| error(key, format!("cannot read {path}: {refusal}")))
 }
 
 fn error(key: &'static str, text: impl Into<String>) -> TlsError {
@@ -248,6 +253,6 @@ mod tests {
         let mut missing = files(&cert, &key, None);
         missing.settings.key_file = missing.folder.path().join("none").to_str().unwrap().to_owned();
         let error = Tls::load(&missing.settings).unwrap_err();
-        assert!(error.key == "key_file" && error.text.ends_with("entity not found"), "{error}");
+        assert!(error.key == "key_file" && error.text.ends_with("no such file"), "{error}");
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     rejection::{Code, Rejection},
 };
 
-/// Room made for a body before any of it is here: what is declared may never come.
+/// Bytes of a body that are held, and that room is made for, before any of it is here.
 const FIRST_BYTES_MAX: usize = 16 << 10;
 
 /// The stage.
@@ -52,7 +52,8 @@ where
     if declared > bytes_max {
         return Err(too_large());
     }
-    let mut held = hold(budget, declared)?;
+    // What is declared may never come: the rest is held as it arrives.
+    let mut held = hold(budget, declared.min(FIRST_BYTES_MAX))?;
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     let mut length = 0;

@@ -55,7 +55,7 @@ where
             let store = &gateway.shared.store;
             let id = match &event.reading().identity {
                 Identity::Fixed(id) => *id,
-                Identity::Windowed(windowed) => store.windowed_id(windowed),
+                Identity::Windowed(windowed) => store.windowed_id(windowed, assurance(&event)),
             };
             let key = key(&event, id);
             loop {
@@ -86,7 +86,12 @@ where
 /// What is claimed: the event, on its way to one app, as far as it is proven. So an unsigned copy does not stand in the
 /// way of the signed one, and another app gets the event too.
 fn key(event: &Event, id: EventId) -> u128 {
-    id.key() ^ event.route().scope ^ (event.delivery().verification().assurance as u128)
+    id.key() ^ event.route().scope ^ assurance(event)
+}
+
+/// Keeps what is proven apart from what is not: the one must not touch the other's memory.
+fn assurance(event: &Event) -> u128 {
+    event.delivery().verification().assurance as u128
 }
 
 async fn deliver<S>(inner: S, claimed: Claimed, lease: Lease) -> Result<Reply, BoxError>

@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, USER_AGENT},
 };
 use tokio::time::Instant;
@@ -75,14 +75,16 @@ fn rejection(failure: Failure, route: &Route, took: Duration) -> Rejection {
     let (result, status, code, retry_after) = match failure {
         Failure::Unreachable => ("unreachable", None, Code::UpstreamUnreachable, None),
         Failure::Refused(status) => ("refused", Some(status), Code::UpstreamRefused, None),
-        Failure::Busy { status, retry_after } => ("busy", Some(status), Code::Overloaded, retry_after),
+        Failure::Busy { status, retry_after } => ("busy", Some(status), Code::UpstreamRefused, retry_after),
         Failure::Timeout => ("timeout", None, Code::UpstreamTimeout, None),
         Failure::Broken => ("broken", None, Code::UpstreamUnreachable, None),
         Failure::Saturated { retry_after } => ("busy", None, Code::Overloaded, Some(retry_after)),
     };
     route.metrics.delivered(result, status.map(|status| status.as_u16()), took);
+    // An app that is busy is an app to come back to: the vendor hears 503, whatever it was told.
+    let busy = matches!(failure, Failure::Busy { .. }).then_some(StatusCode::SERVICE_UNAVAILABLE);
     let rejection = Rejection::new(code, failure.to_string());
-    Rejection { retry_after: retry_after.or(rejection.retry_after), ..rejection }
+    Rejection { retry_after: retry_after.or(rejection.retry_after), status: busy, ..rejection }
 }
 
 /// The request to the app: nothing of the vendor's request but what is told here.

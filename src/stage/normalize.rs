@@ -15,7 +15,7 @@ use crate::{
     gateway::Gateway,
     json::Document,
     rejection::{Code, Rejection},
-    scheme::{Assurance, Mismatch},
+    scheme::{Assurance, Mismatch, Proof},
     vendor::{Identity, Mapping, Reading},
 };
 
@@ -82,7 +82,13 @@ fn read(mut verified: Verified) -> Result<(Arc<Delivery>, Vec<Reading>), Rejecti
     let body_is_signed = verified.proof().assurance() >= Assurance::SignedWeak;
     for reading in &readings {
         let time = signed_at.or_else(|| reading.occurred_at.filter(|_| body_is_signed));
-        fresh(&verified, time)?;
+        if let Err(stale) = fresh(&verified, time) {
+            verified.source().metrics.unverified(Mismatch::Stale.as_str());
+            if verified.source().enforce {
+                return Err(stale);
+            }
+            *verified.proof() = Proof::report_only(&Mismatch::Stale);
+        }
     }
     Ok((verified.delivery(document), readings))
 }
@@ -95,7 +101,6 @@ fn fresh(verified: &Verified, signed_at: Option<Timestamp>) -> Result<(), Reject
     if (-AHEAD_MAX..=max_age).contains(&age) {
         return Ok(());
     }
-    verified.source().metrics.unverified(Mismatch::Stale.as_str());
     Err(Rejection::new(Code::Unverified, "max_age: the signed time is too far from now"))
 }
 
@@ -106,9 +111,9 @@ fn count(delivery: &Delivery, reading: &Reading) {
     }
     if reading.mapping != Mapping::Full {
         delivery.source().metrics.unmapped(reading.mapping.as_str()).inc();
-        tracing::debug!(
+        tracing::info!(
             source = %delivery.source().name,
-            event = %reading.name,
+            r#type = reading.event_type.as_str(),
             mapping = reading.mapping.as_str(),
             "an event that was not understood whole"
         );
@@ -120,7 +125,10 @@ fn filtered(gateway: &Gateway, delivery: &Delivery, reading: &Reading) -> Taken 
     delivery.source().metrics.event(reading.event_type, "filtered");
     let id = match &reading.identity {
         Identity::Fixed(id) => *id,
-        Identity::Windowed(windowed) => gateway.shared.store.windowed_id(windowed),
+        Identity::Windowed(windowed) => {
+            let assurance = delivery.verification().assurance as u128;
+            gateway.shared.store.windowed_id(windowed, assurance)
+        }
     };
     Taken { id, event_type: reading.event_type, result: "filtered" }
 }

@@ -49,98 +49,109 @@ where
     }
 
     fn call(&mut self, (peer, request): (SocketAddr, Request<B>)) -> Self::Future {
-        let gateway = Arc::clone(&self.gateway);
-        let source = gateway.sources.get(request.uri().path()).map(Arc::clone);
-        let received = Received { at: gateway.clock().now(), since: Instant::now() };
-        let method = method(request.method());
-        let path = if source.is_none() { shown(request.uri().path()) } else { String::new() };
-        let in_flight = InFlight::begin(&gateway);
-        let intake_source = source.clone();
-        let answer =
-            self.inner.call(request.map(|body| Intake { body, peer, received, source: intake_source }));
+        let source = self.gateway.sources.get(request.uri().path()).map(Arc::clone);
+        let received = Received { at: self.gateway.clock().now(), since: Instant::now() };
+        let sighting = Sighting {
+            gateway: Arc::clone(&self.gateway),
+            source: source.clone(),
+            method: method(request.method()),
+            path: if source.is_none() { shown(request.uri().path()) } else { String::new() },
+            received,
+            answered: false,
+        };
+        sighting.gateway.shared.metrics.http_requests_in_flight.inc();
+        let answer = self.inner.call(request.map(|body| Intake { body, peer, received, source }));
         Box::pin(async move {
             let answer = answer.await?;
-            drop(in_flight);
-            ended(&gateway, source.as_deref(), method, &path, received, &answer);
+            sighting.answered(&answer);
             Ok(answer)
         })
     }
 }
 
-/// Counts a request while it runs, however it ends.
-struct InFlight(Arc<Gateway>);
-
-impl InFlight {
-    fn begin(gateway: &Arc<Gateway>) -> Self {
-        gateway.shared.metrics.http_requests_in_flight.inc();
-        Self(Arc::clone(gateway))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.shared.metrics.http_requests_in_flight.dec();
-    }
-}
-
-fn ended(
-    gateway: &Gateway,
-    source: Option<&Source>,
+/// A request that is being worked on. Its end is told even if nobody waits for the answer any more.
+struct Sighting {
+    gateway: Arc<Gateway>,
+    source: Option<Arc<Source>>,
     method: &'static str,
-    path: &str,
+    path: String,
     received: Received,
-    answer: &Answer,
-) {
-    let took = received.since.elapsed();
-    let status = answer.status().as_u16();
-    let name = source.map_or("", |source| &source.name);
-    match source {
-        Some(source) => source.metrics.request(method, status, took),
-        None => {
-            let labels = OfRequest { source: String::new(), method, code: status };
-            gateway.shared.metrics.http_requests.get_or_create(&labels).inc();
+    answered: bool,
+}
+
+/// What a request is counted under whose caller went away before the answer: nginx' custom, no status of HTTP.
+const GONE: u16 = 499;
+
+impl Drop for Sighting {
+    fn drop(&mut self) {
+        self.gateway.shared.metrics.http_requests_in_flight.dec();
+        if !self.answered {
+            let duration_ms = self.count(GONE);
+            let source = self.source_name();
+            tracing::info!(target: "hookwarden::access", source, status = GONE, result = "gone", duration_ms, "request");
         }
     }
-    let duration_ms = u64::try_from(took.as_micros()).map_or(f64::MAX, |micros| {
-        #[expect(clippy::cast_precision_loss, reason = "a duration for people")]
-        let micros = micros as f64;
-        micros / 1000.0
-    });
-    match answer.extensions().get::<Outcome>() {
-        Some(Outcome::Taken(events)) => {
-            for event in events {
+}
+
+impl Sighting {
+    fn source_name(&self) -> &str {
+        self.source.as_ref().map_or("", |source| &source.name)
+    }
+
+    /// Counts the request; how long it took, in milliseconds.
+    fn count(&self, status: u16) -> f64 {
+        let took = self.received.since.elapsed();
+        match &self.source {
+            Some(source) => source.metrics.request(self.method, status, took),
+            None => {
+                let labels = OfRequest { source: String::new(), method: self.method, code: status };
+                self.gateway.shared.metrics.http_requests.get_or_create(&labels).inc();
+            }
+        }
+        took.as_secs_f64() * 1000.0
+    }
+
+    fn answered(mut self, answer: &Answer) {
+        self.answered = true;
+        let status = answer.status().as_u16();
+        let duration_ms = self.count(status);
+        let (source, method, path) = (self.source_name(), self.method, self.path.as_str());
+        match answer.extensions().get::<Outcome>() {
+            Some(Outcome::Taken(events)) => {
+                for event in events {
+                    tracing::info!(
+                        target: "hookwarden::access",
+                        source,
+                        status,
+                        result = event.result,
+                        id = %event.id,
+                        r#type = event.event_type.as_str(),
+                        duration_ms,
+                        "request"
+                    );
+                }
+            }
+            Some(Outcome::Refused { code, reason, instance }) => {
                 tracing::info!(
                     target: "hookwarden::access",
-                    source = name,
+                    source,
                     status,
-                    result = event.result,
-                    id = %event.id,
-                    r#type = event.event_type.as_str(),
+                    result = "refused",
+                    code,
+                    reason = %reason,
+                    %instance,
+                    method,
+                    path,
                     duration_ms,
                     "request"
                 );
+                let reason = reason.to_string();
+                let rejected = Rejected { at: self.received.at, source: source.into(), code, reason };
+                self.gateway.shared.rejections.push(rejected);
             }
-        }
-        Some(Outcome::Refused { code, reason, instance }) => {
-            tracing::info!(
-                target: "hookwarden::access",
-                source = name,
-                status,
-                result = "refused",
-                code,
-                reason = %reason,
-                %instance,
-                method,
-                path,
-                duration_ms,
-                "request"
-            );
-            let reason = reason.to_string();
-            let source = source.map_or_else(|| Arc::from(""), |source| Arc::clone(&source.name));
-            gateway.shared.rejections.push(Rejected { at: received.at, source, code, reason });
-        }
-        None => {
-            tracing::info!(target: "hookwarden::access", source = name, status, method, path, duration_ms, "request");
+            None => {
+                tracing::info!(target: "hookwarden::access", source, status, method, path, duration_ms, "request");
+            }
         }
     }
 }

@@ -63,12 +63,19 @@ impl Reply {
             body.push(b']');
         }
         body.push(b'}');
+        // RFC 9110 §15.3.5: 204 has no content, nor a length of it.
+        let has_content = self.status != StatusCode::NO_CONTENT;
+        if !has_content {
+            body.clear();
+        }
         let length = body.len();
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, length.into());
+        if has_content {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
         if let [event] = self.events.as_slice()
             && let Ok(id) = HeaderValue::try_from(event.id.to_string())
         {

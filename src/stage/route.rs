@@ -57,25 +57,32 @@ fn media_type(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 /// The client's address: the peer's, unless that is a trusted proxy. Then the word of proxies counts, read from the
-/// right, up to the first address that is none of them. A list that cannot be read ends the reading.
+/// right, up to the first address that is none of them. Where that word cannot be read, or `Forwarded` and
+/// `X-Forwarded-For` say different things (a proxy that writes only one of them lets the other through), it is the peer's.
 fn client(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    let mut client = peer.ip().to_canonical();
-    if !is_trusted(&client) {
-        return client;
+    let peer = peer.ip().to_canonical();
+    if !is_trusted(&peer) {
+        return peer;
     }
-    let hops = match headers.contains_key(FORWARDED) {
-        true => hops(headers, &FORWARDED, forwarded_for),
-        false => hops(headers, &X_FORWARDED_FOR, address),
-    };
-    for hop in hops.into_iter().rev() {
-        let Some(hop) = hop else { break };
-        client = hop;
-        if !is_trusted(&client) {
-            break;
+    let told = |name: &HeaderName, read| {
+        let mut client = peer;
+        for hop in hops(headers, name, read).into_iter().rev() {
+            client = hop?;
+            if !is_trusted(&client) {
+                break;
+            }
         }
-    }
-    client
+        Some(client)
+    };
+    let told = match (headers.contains_key(FORWARDED), headers.contains_key(X_FORWARDED_FOR)) {
+        (true, true) => {
+            told(&FORWARDED, forwarded_for).filter(|by| told(&X_FORWARDED_FOR, address) == Some(*by))
+        }
+        (true, false) => told(&FORWARDED, forwarded_for),
+        (false, _) => told(&X_FORWARDED_FOR, address),
+    };
+    told.unwrap_or(peer)
 }
 
 /// The addresses of a header's lists, all lines joined; none where one cannot be read.
@@ -126,7 +133,11 @@ mod tests {
             "198.51.100.1"
         );
         assert_eq!(from("10.0.0.1", &[(xff.clone(), "198.51.100.1, nonsense")]), "10.0.0.1");
-        assert_eq!(from("10.0.0.1", &[(xff, "198.51.100.1:4711")]), "198.51.100.1");
+        assert_eq!(from("10.0.0.1", &[(xff.clone(), "nonsense, 10.0.0.2")]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", &[(xff.clone(), "198.51.100.1:4711")]), "198.51.100.1");
+        let both = |forwarded| from("10.0.0.1", &[(xff.clone(), "198.51.100.1"), (FORWARDED, forwarded)]);
+        assert_eq!(both("for=198.51.100.1"), "198.51.100.1");
+        assert_eq!(both("for=203.0.113.9"), "10.0.0.1");
         assert_eq!(
             from("10.0.0.1", &[(FORWARDED, r#"for="[2001:db8::1]:4711";proto=https"#)]),
             "2001:db8::1"

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
 use super::windows::Windows;
@@ -13,6 +14,12 @@ use crate::{clock::Clock, identity::EventId, rejection::Rejection, vendor::Windo
 
 /// How a delivery ended, for those who waited for it.
 pub type Outcome = Result<(), Rejection>;
+
+/// Void places that are not worth shedding.
+const PLACES_SPARE: usize = 1024;
+
+/// How often a lack of room is logged.
+const EVICTION_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The claims of one process.
 #[derive(Debug)]
@@ -31,7 +38,8 @@ struct State {
     front: u64,
     entries_max: usize,
     next_token: u64,
-    evicted: u64,
+    evictions: Counter,
+    eviction_logged_at: Option<Duration>,
     windows: Windows,
 }
 
@@ -76,9 +84,9 @@ pub struct Lease {
 pub struct Waiter(watch::Receiver<Option<Outcome>>);
 
 impl Memory {
-    /// Remembers at most `entries_max` keys.
+    /// Remembers at most `entries_max` keys. `evictions` counts those forgotten before their time, for want of room.
     #[must_use]
-    pub fn new(entries_max: usize, clock: &Clock) -> Arc<Self> {
+    pub fn new(entries_max: usize, evictions: Counter, clock: &Clock) -> Arc<Self> {
         let state = State {
             in_flight: HashMap::new(),
             done: HashMap::new(),
@@ -86,7 +94,8 @@ impl Memory {
             front: 0,
             entries_max,
             next_token: 0,
-            evicted: 0,
+            evictions,
+            eviction_logged_at: None,
             windows: Windows::default(),
         };
         Arc::new(Self { state: Mutex::new(state), clock: clock.clone() })
@@ -111,10 +120,10 @@ impl Memory {
         Claim::Mine(Lease { store: Arc::clone(self), key, token, ended: false })
     }
 
-    /// The id of an event that looks the same each time.
-    pub fn windowed_id(&self, event: &Windowed) -> EventId {
+    /// The id of an event that looks the same each time. Events of another `realm` do not count.
+    pub fn windowed_id(&self, event: &Windowed, realm: u128) -> EventId {
         let now = self.clock.now();
-        self.lock().windows.id(event, now)
+        self.lock().windows.id(event, realm, now)
     }
 
     /// How many keys are remembered.
@@ -126,11 +135,6 @@ impl Memory {
     /// Whether no key is remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// How many done keys were forgotten before their time, because there was no room.
-    pub fn evicted(&self) -> u64 {
-        self.lock().evicted
     }
 
     /// Changes the bound; takes effect with the next claim.
@@ -154,6 +158,7 @@ impl Memory {
             let place = state.front + state.settled.len() as u64;
             state.settled.push_back(key);
             state.done.insert(key, Done { until_ns: nanos(now + *keep), place });
+            state.compact(now);
         }
         drop(state);
         if let Some(InFlight { waiters: Some(waiters), .. }) = running {
@@ -163,22 +168,56 @@ impl Memory {
 }
 
 impl State {
+    fn evicted(&mut self, now: Duration) {
+        self.evictions.inc();
+        if self.eviction_logged_at.is_none_or(|at| now >= at + EVICTION_LOG_INTERVAL) {
+            self.eviction_logged_at = Some(now);
+            tracing::warn!(
+                entries_max = self.entries_max,
+                "no room for more event ids: the oldest are forgotten, their repetitions would be forwarded"
+            );
+        }
+    }
+
     /// Forgets what is past its time, and what was settled first if there is no room. Claims in flight never go: they
     /// are bounded by the requests that run.
     fn make_room(&mut self, now: Duration) {
-        while let Some(key) = self.settled.front() {
+        while let Some(key) = self.settled.front().copied() {
             let full = self.in_flight.len() + self.done.len() >= self.entries_max;
-            if let Some(done) = self.done.get(key).filter(|done| done.place == self.front) {
+            if let Some(done) = self.done.get(&key).filter(|done| done.place == self.front) {
                 let fresh = done.until_ns > nanos(now);
                 if fresh && !full {
                     break;
                 }
-                self.evicted += u64::from(fresh);
-                self.done.remove(key);
+                if fresh {
+                    self.evicted(now);
+                }
+                self.done.remove(&key);
             }
             self.settled.pop_front();
             self.front += 1;
         }
+    }
+}
+
+impl State {
+    /// Sheds void places and expired keys once they are more than the others: those in the middle, behind a key that
+    /// lives long, never come to the front.
+    fn compact(&mut self, now: Duration) {
+        if self.settled.len() <= 2 * self.done.len() + PLACES_SPARE {
+            return;
+        }
+        let mut kept = VecDeque::with_capacity(self.done.len());
+        for (place, key) in (self.front..).zip(self.settled.drain(..)) {
+            let Some(done) = self.done.get_mut(&key).filter(|done| done.place == place) else { continue };
+            if done.until_ns > nanos(now) {
+                done.place = self.front + kept.len() as u64;
+                kept.push_back(key);
+            } else {
+                self.done.remove(&key);
+            }
+        }
+        self.settled = kept;
     }
 }
 
@@ -234,7 +273,7 @@ mod tests {
 
     fn store(entries_max: usize) -> (Arc<Memory>, Clock) {
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-        (Memory::new(entries_max, &clock), clock)
+        (Memory::new(entries_max, Counter::default(), &clock), clock)
     }
 
     fn mine(store: &Arc<Memory>, key: u128) -> Lease {
@@ -291,7 +330,7 @@ mod tests {
         assert!(matches!(store.claim(1, LEASE), Claim::Done));
         clock.advance(Duration::from_nanos(1));
         mine(&store, 1).settle(KEEP);
-        assert_eq!((store.len(), store.evicted()), (1, 0));
+        assert_eq!((store.len(), store.lock().evictions.get()), (1, 0));
     }
 
     #[test]
@@ -302,10 +341,22 @@ mod tests {
             mine(&store, key).settle(KEEP);
             clock.advance(Duration::from_secs(1));
         }
-        assert_eq!((store.len(), store.evicted()), (3, 3));
+        assert_eq!((store.len(), store.lock().evictions.get()), (3, 3));
         assert!(matches!(store.claim(4, LEASE), Claim::Done));
         assert!(matches!(store.claim(100, LEASE), Claim::InFlight(_)));
         running.settle(KEEP);
+    }
+
+    #[test]
+    fn void_places_do_not_pile_up() {
+        let (store, clock) = store(1_000_000);
+        mine(&store, 0).settle(KEEP);
+        for _ in 0..100_000 {
+            mine(&store, 1).settle(Duration::from_nanos(1));
+            clock.advance(Duration::from_nanos(1));
+        }
+        assert!(store.lock().settled.len() <= 2 * PLACES_SPARE);
+        assert!(matches!(store.claim(0, LEASE), Claim::Done));
     }
 
     proptest! {

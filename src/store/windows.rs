@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{identity::EventId, vendor::Windowed};
 
-/// Most groups whose windows are remembered; past it the ids go by the clock alone.
+/// Most groups whose windows are remembered; past it every event of a new group is a new one.
 pub const WINDOWS_MAX: usize = 100_000;
 
 /// Most windows remembered of one group.
@@ -38,7 +38,8 @@ struct Window {
 }
 
 impl Windows {
-    pub(super) fn id(&mut self, event: &Windowed, now: Timestamp) -> EventId {
+    pub(super) fn id(&mut self, event: &Windowed, realm: u128, now: Timestamp) -> EventId {
+        let key = event.group ^ realm;
         let width =
             SignedDuration::try_from(event.width.max(Duration::from_secs(1))).unwrap_or(SignedDuration::MAX);
         let bucket = now.as_second().div_euclid(width.as_secs().max(1));
@@ -46,10 +47,12 @@ impl Windows {
         let new = Window { kind: event.kind, since: now, until, bucket, generation: 0 };
         self.sweep(now);
         let full = self.groups.len() >= WINDOWS_MAX;
-        let Some(group) = self.groups.get_mut(&event.group) else {
-            if !full {
-                self.groups.insert(event.group, Group { open: new, used: Vec::new() });
+        let Some(group) = self.groups.get_mut(&key) else {
+            if full {
+                // An event too many rather than one too few: without memory, none is taken for a repetition.
+                return event.id(bucket, fastrand::u32(1..));
             }
+            self.groups.insert(key, Group { open: new, used: Vec::new() });
             return event.id(bucket, 0);
         };
         if group.open.kind != event.kind || !(group.open.since..group.open.until).contains(&now) {
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_first_id_is_the_specified_one() {
-        let id = Windows::default().id(&toggle("application.enabled"), at("2026-02-03T09:30:00Z"));
+        let id = Windows::default().id(&toggle("application.enabled"), 0, at("2026-02-03T09:30:00Z"));
         assert_eq!(id.to_string(), "hw1_a4bb004f50852fd17fbc96fd623c8787");
     }
 
@@ -115,10 +118,10 @@ mod tests {
     fn a_retry_keeps_its_id_over_the_bucket_s_edge() {
         let mut windows = Windows::default();
         let on = toggle("application.enabled");
-        let first = windows.id(&on, at("2026-02-03T09:39:59Z"));
-        assert_eq!(windows.id(&on, at("2026-02-03T09:40:01Z")), first);
-        assert_eq!(windows.id(&on, at("2026-02-03T09:49:58Z")), first);
-        assert_ne!(windows.id(&on, at("2026-02-03T09:49:59Z")), first, "the window has closed");
+        let first = windows.id(&on, 0, at("2026-02-03T09:39:59Z"));
+        assert_eq!(windows.id(&on, 0, at("2026-02-03T09:40:01Z")), first);
+        assert_eq!(windows.id(&on, 0, at("2026-02-03T09:49:58Z")), first);
+        assert_ne!(windows.id(&on, 0, at("2026-02-03T09:49:59Z")), first, "the window has closed");
     }
 
     #[test]
@@ -126,16 +129,16 @@ mod tests {
         let mut windows = Windows::default();
         let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
         let ids = [
-            windows.id(&on, at("2026-02-03T09:30:00Z")),
-            windows.id(&off, at("2026-02-03T09:30:01Z")),
-            windows.id(&on, at("2026-02-03T09:30:02Z")),
-            windows.id(&off, at("2026-02-03T09:30:03Z")),
-            windows.id(&on, at("2026-02-03T09:30:04Z")),
+            windows.id(&on, 0, at("2026-02-03T09:30:00Z")),
+            windows.id(&off, 0, at("2026-02-03T09:30:01Z")),
+            windows.id(&on, 0, at("2026-02-03T09:30:02Z")),
+            windows.id(&off, 0, at("2026-02-03T09:30:03Z")),
+            windows.id(&on, 0, at("2026-02-03T09:30:04Z")),
         ];
         for (nth, id) in ids.iter().enumerate() {
             assert!(!ids[..nth].contains(id), "{nth}");
         }
-        assert_eq!(windows.id(&on, at("2026-02-03T09:30:05Z")), ids[4], "a retry");
+        assert_eq!(windows.id(&on, 0, at("2026-02-03T09:30:05Z")), ids[4], "a retry");
     }
 
     #[test]
@@ -145,7 +148,7 @@ mod tests {
         for second in 0..200_000_i64 {
             let mut event = on.clone();
             event.group = u128::try_from(second).unwrap();
-            windows.id(&event, Timestamp::from_second(1_700_000_000 + second).unwrap());
+            windows.id(&event, 0, Timestamp::from_second(1_700_000_000 + second).unwrap());
         }
         assert!(windows.groups.len() < 5_000, "{}", windows.groups.len());
     }

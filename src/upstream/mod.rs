@@ -13,7 +13,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -71,7 +71,7 @@ pub enum Failure {
     #[error("unexpected status code: {}", .0.as_u16())]
     Refused(StatusCode),
     /// The app answered 429 or 503.
-    #[error("the app is busy, status code: {}", .status.as_u16())]
+    #[error("unexpected status code: {}", .status.as_u16())]
     Busy { status: StatusCode, retry_after: Option<Duration> },
     /// Sent, and no whole answer in time: the outcome is unknown.
     #[error("no answer from the app in time")]
@@ -93,8 +93,8 @@ pub struct Upstream {
     roots: Roots,
     options: Options,
     clock: Clock,
-    permits: Semaphore,
-    rate: Budget,
+    permits: Arc<Semaphore>,
+    rate: Arc<Budget>,
     pool: Pool,
 }
 
@@ -108,12 +108,28 @@ impl Upstream {
             uri: target.path().clone().into(),
             target,
             roots,
-            permits: Semaphore::new(usize::try_from(options.concurrency.get()).unwrap_or(usize::MAX >> 3)),
-            rate: Budget::new(options.rate, "upstream", &clock),
+            permits: Arc::new(Semaphore::new(
+                usize::try_from(options.concurrency.get()).unwrap_or(usize::MAX >> 3),
+            )),
+            rate: Arc::new(Budget::new(options.rate, "upstream", &clock)),
             options,
             clock,
             pool: Pool::default(),
         }
+    }
+
+    /// Itself, with the budgets of the one whose place it takes, as far as they are the same.
+    #[must_use]
+    pub fn sharing(mut self, before: Option<&Self>) -> Self {
+        if let Some(before) = before {
+            if before.options.concurrency == self.options.concurrency {
+                self.permits = Arc::clone(&before.permits);
+            }
+            if before.options.rate == self.options.rate {
+                self.rate = Arc::clone(&before.rate);
+            }
+        }
+        self
     }
 
     /// The name under `[upstreams]`.

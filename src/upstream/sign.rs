@@ -55,6 +55,8 @@ impl Signer {
 }
 
 fn key_bytes(secret: &[u8]) -> Option<Vec<u8>> {
+    // Some write the version in front, as in `v1,whsec_…`.
+    let secret = secret.strip_prefix(b"v1,").unwrap_or(secret);
     match secret.strip_prefix(PREFIX.as_bytes()) {
         None => Some(secret.to_vec()),
         Some(encoded) => {

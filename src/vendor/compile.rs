@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    format::{EventRule, Expr, Fields, Pick, Source, VendorFile},
+    format::{Contract, EventRule, Expr, Fields, Pick, Source, VendorFile},
     paths::{Paths, Slot},
     text::{IdPart, Template},
 };
@@ -12,7 +12,7 @@ use crate::{
     identity::{
         EventType, Severity,
         data::{Field, MEMBERS, Member, Shape},
-        redact::Redactions,
+        redact::{Pattern, Redactions},
     },
     vendor::convert::{self, Value},
 };
@@ -113,8 +113,17 @@ impl Plan {
         let exposed = options.expose_secrets.iter().map(String::as_str);
         let secret = file.redact.iter().chain(&options.extra_redactions).map(String::as_str);
         let redactions = Redactions::new(secret, exposed);
-        let mut compiler =
-            Compiler { file, redactions: &redactions, paths: Paths::default(), faults: Vec::new() };
+        let mut compiler = Compiler {
+            file,
+            redactions: &redactions,
+            paths: Paths::default(),
+            within: String::new(),
+            faults: Vec::new(),
+        };
+        compiler.patterns(&["redact"], &file.redact);
+        compiler.patterns(&["extra_redactions"], &options.extra_redactions);
+        compiler.patterns(&["expose_secrets"], &options.expose_secrets);
+        compiler.statuses();
         let items = file.items.as_deref().map(|pointer| compiler.slot(&["items"], pointer));
         let names = compiler.names();
         let expect = file
@@ -171,13 +180,43 @@ struct Compiler<'a> {
     file: &'a VendorFile,
     redactions: &'a Redactions,
     paths: Paths,
+    /// The pointer to the elements that are being compiled, empty for the document.
+    within: String,
     faults: Vec<Fault>,
+}
+
+/// The pointers in a text's braces.
+fn template_pointers(text: &str) -> impl Iterator<Item = &str> {
+    text.split('{').skip(1).filter_map(|rest| rest.split('}').next())
 }
 
 impl Compiler<'_> {
     fn fault(&mut self, path: &[&str], text: impl Into<String>) {
         let path = path.iter().map(|step| (*step).to_owned()).collect();
         self.faults.push(Fault { path, text: text.into() });
+    }
+
+    fn patterns(&mut self, path: &[&str], patterns: &[String]) {
+        for (position, pattern) in patterns.iter().enumerate() {
+            if !Pattern::is_one(pattern) {
+                let position = position.to_string();
+                self.fault(
+                    &[path, &[&position]].concat(),
+                    "expected a JSON Pointer such as `/data/token`, or `**/token`",
+                );
+            }
+        }
+    }
+
+    /// A success that is none would be retried for ever; a limit that looks like a success would lose events.
+    fn statuses(&mut self) {
+        let Contract { success_status, limited_status, .. } = self.file.response;
+        if !(200..300).contains(&success_status) {
+            self.fault(&["response", "success_status"], "expected a status of success, 200 to 299");
+        }
+        if !matches!(limited_status, 429 | 503) {
+            self.fault(&["response", "limited_status"], "expected 429 or 503");
+        }
     }
 
     fn slot(&mut self, path: &[&str], pointer: &str) -> Slot {
@@ -221,11 +260,15 @@ impl Compiler<'_> {
                 let path = [path.as_slice(), &[target.as_str()]].concat();
                 match (target.as_str(), source) {
                     (SUBJECT, Source::Literal(text)) => {
-                        subject = subject.or_else(|| self.template(&path, text, &base));
+                        let template = self.template(&path, text, &base);
+                        let hidden = template_pointers(text)
+                            .any(|pointer| self.redactions.covers(&format!("{base}{pointer}")));
+                        subject = subject.or_else(|| template.filter(|_| !hidden));
                     }
                     (CORRELATION, Source::Pointers(pointers)) => {
                         let pointers = pointers.iter().map(|pointer| format!("{base}{pointer}"));
-                        correlation.extend(pointers.map(|pointer| self.paths.add(&pointer)));
+                        let shown = pointers.filter(|pointer| !self.redactions.covers(pointer));
+                        correlation.extend(shown.map(|pointer| self.paths.add(&pointer)).collect::<Vec<_>>());
                     }
                     (SUBJECT | CORRELATION, _) => {
                         self.fault(
@@ -298,22 +341,33 @@ impl Compiler<'_> {
             Source::Table(expr) => &expr.from.0,
             Source::Literal(_) => return,
         };
-        let mut slots = Vec::new();
+        let (mut slots, mut shown) = (Vec::new(), Vec::new());
         for pointer in pointers {
             let pointer = format!("{base}{pointer}");
+            let full = format!("{}{pointer}", self.within);
+            let taken = expr.and_then(|expr| expr.take.as_ref()).map(|name| format!("{full}/*/{name}"));
             // What is a secret is never mapped: it stays where it is, redacted.
-            if !self.redactions.hides(&pointer.split('/').skip(1).collect::<Vec<_>>()) {
+            if !self.redactions.covers(&full) && !taken.is_some_and(|taken| self.redactions.covers(&taken)) {
                 slots.push(self.slot(path, &pointer));
+                shown.push(full);
             }
         }
-        let rules =
-            expr.map(|expr| Box::new(self.rules(expr, base, &slots, field.shape(plan.members), path)));
+        let rules = expr
+            .map(|expr| Box::new(self.rules(expr, base, &slots, &shown, field.shape(plan.members), path)));
         if !slots.is_empty() {
             plan.assignments.push(Assignment { field, slots, rules });
         }
     }
 
-    fn rules(&mut self, expr: &Expr, base: &str, slots: &[Slot], shape: Shape, path: &[&str]) -> Rules {
+    fn rules(
+        &mut self,
+        expr: &Expr,
+        base: &str,
+        slots: &[Slot],
+        full: &[String],
+        shape: Shape,
+        path: &[&str],
+    ) -> Rules {
         if expr.split.is_some() != expr.part.is_some() {
             self.fault(path, "`split` and `part` go together");
         }
@@ -323,7 +377,7 @@ impl Compiler<'_> {
             self.fault(path, format!("`{odd}` is not one of {}", ours.join(", ")));
         }
         let each = match (&expr.each, shape) {
-            (Some(group), Shape::List(members)) => self.each(group, members, slots, path),
+            (Some(group), Shape::List(members)) => self.each(group, members, slots, full, path),
             (None, Shape::List(_)) => {
                 self.fault(path, "a list is made element by element: `each = \"group\"`");
                 None
@@ -353,6 +407,7 @@ impl Compiler<'_> {
         group: &str,
         members: &'static [Member],
         slots: &[Slot],
+        full: &[String],
         path: &[&str],
     ) -> Option<FieldPlan> {
         let Some(fields) = self.file_map(group) else {
@@ -361,10 +416,13 @@ impl Compiler<'_> {
         };
         let mut plan = FieldPlan { members, assignments: Vec::new(), literals: Vec::new() };
         let outer = std::mem::take(&mut self.paths);
+        let within = full.first().map(|full| format!("{full}/*")).unwrap_or_default();
+        let around = std::mem::replace(&mut self.within, within);
         for (target, source) in fields {
             self.field(&mut plan, "", target, source, &["map", group, target]);
         }
         plan.assignments.sort_by_key(|assignment| assignment.field);
+        self.within = around;
         let inner = std::mem::replace(&mut self.paths, outer);
         for slot in slots {
             self.paths.add_each(*slot, inner.clone());

@@ -30,7 +30,11 @@ pub(super) enum Value {
     /// The text of a JSON number.
     Number(Box<str>),
     /// The elements of an array.
-    List(&'static [Member], Vec<Vec<(Field, Self)>>),
+    List {
+        array: Index,
+        members: &'static [Member],
+        elements: Vec<Vec<(Field, Self)>>,
+    },
 }
 
 /// What came of a value.

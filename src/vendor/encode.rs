@@ -7,7 +7,7 @@ use super::{
     Mapping, Plan, Reading,
     convert::Value,
     map::{IP_VERSION, REGION_ISO, Usage},
-    unmapped::Redactor,
+    unmapped::{Place, Redactor},
 };
 use crate::{
     identity::{
@@ -66,13 +66,13 @@ pub fn data(
     let is_object = document.kind(Document::ROOT) == Kind::Object;
     match (reading.mapping, reading.item) {
         _ if !is_object => unmapped.extend_from_slice(b"{}"),
-        (Mapping::Passthrough, None) => redactor.whole(&mut unmapped, Document::ROOT),
+        (Mapping::Passthrough, None) => redactor.whole(&mut unmapped, Document::ROOT, &Place::root()),
         (Mapping::Passthrough, item) => redactor.leftovers(&mut unmapped, &Usage::new(document), item),
         (Mapping::Full | Mapping::Partial, item) => redactor.leftovers(&mut unmapped, &reading.usage, item),
     }
     let mut raw = Vec::new();
     if plan.options.include_raw || !is_object {
-        redactor.whole(&mut raw, Document::ROOT);
+        redactor.whole(&mut raw, Document::ROOT, &Place::root());
     }
     let mut encoder = Encoder { plan, reading, document, redactor, received_at, verification, unmapped, raw };
     let mut values = reading.values.iter().peekable();
@@ -84,7 +84,7 @@ pub fn data(
         match value.filter(|_| {
             field != SEVERITY || !encoder.plan.options.severities.contains_key(&reading.event_type)
         }) {
-            Some(value) => encoder.value(nest.member(field.path(MEMBERS)), value),
+            Some(value) => encoder.value(nest.member(field.path(MEMBERS)), value, &Place::root()),
             None if encoder.has(field) => encoder.constant(nest.member(field.path(MEMBERS)), field),
             None => {}
         }
@@ -103,7 +103,7 @@ struct Encoder<'a> {
     raw: Vec<u8>,
 }
 
-impl Encoder<'_> {
+impl<'a> Encoder<'a> {
     /// Whether a member has a value although no rule gave it one.
     fn has(&self, field: Field) -> bool {
         match field {
@@ -171,12 +171,13 @@ impl Encoder<'_> {
         nest.end();
     }
 
-    fn value(&mut self, out: &mut Vec<u8>, value: &Value) {
+    /// Writes a member's value; `place` is the element of the vendor's list it belongs to, or the document.
+    fn value(&mut self, out: &mut Vec<u8>, value: &Value, place: &Place<'a>) {
         let document = self.document;
         match value {
             Value::Verbatim(at) => out.extend_from_slice(document.raw(*at).as_bytes()),
-            Value::Json(at) => self.redactor.whole(out, *at),
-            Value::Tags(at) => self.redactor.tags(out, *at),
+            Value::Json(at) => self.redactor.whole(out, *at, place),
+            Value::Tags(at) => self.redactor.tags(out, *at, place),
             Value::Text(text) => write::string(out, text),
             Value::Word(word) => write::string(out, word),
             Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
@@ -186,13 +187,13 @@ impl Encoder<'_> {
                 out.push(b'"');
             }
             Value::Number(text) => out.extend_from_slice(text.as_bytes()),
-            Value::List(members, elements) => {
+            Value::List { array, members, elements } => {
                 out.push(b'[');
-                for element in elements {
+                for (element, place) in elements.iter().zip(place.elements(document, *array)) {
                     write::comma(out);
                     let mut nest = Nest::begin(out);
                     for (field, value) in element {
-                        self.value(nest.member(field.path(members)), value);
+                        self.value(nest.member(field.path(members)), value, &place);
                     }
                     nest.end();
                 }

@@ -7,7 +7,7 @@ use super::{
     compile::{Assignment, FieldPlan, Rules},
     convert::{Converted, Value, convert},
     format::Pick,
-    paths::Found,
+    paths::{ELEMENTS_MAX, Found},
 };
 use crate::{
     identity::data::{Field, Shape, member},
@@ -199,15 +199,17 @@ fn list(
     usage: &mut Usage,
 ) -> Option<Value> {
     let slot = assignment.slots.iter().copied().find(|slot| found.get(*slot) == Some(source))?;
+    let odd = |at| document.kind(at) != Kind::Object;
+    let elements = document.elements(source);
     if document.kind(source) != Kind::Array
-        || document.elements(source).any(|at| document.kind(at) != Kind::Object)
+        || elements.enumerate().any(|(nth, at)| nth >= ELEMENTS_MAX || odd(at))
     {
         usage.partial = true;
         return None;
     }
     let elements = found.each(slot).map(|(_, found)| fill(each, document, found, usage)).collect();
     usage.consume_if_empty(document, source);
-    Some(Value::List(each.members, elements))
+    Some(Value::List { array: source, members: each.members, elements })
 }
 
 // === impl Usage ===
@@ -289,7 +291,7 @@ impl Value {
             | Self::Bool(_)
             | Self::Time(_)
             | Self::Number(_)
-            | Self::List(..) => None,
+            | Self::List { .. } => None,
         }
     }
 }

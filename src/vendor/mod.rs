@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Most events in one delivery.
-pub const EVENTS_MAX: usize = 1000;
+pub const EVENTS_MAX: usize = 256;
 
 /// Longest text, in bytes, in a CloudEvents attribute that a vendor's value goes into.
 const ATTRIBUTE_BYTES_MAX: usize = 512;

@@ -3,6 +3,9 @@
 
 use crate::json::{Document, Duplicate, Index, Kind};
 
+/// Longest list, in elements, that is mapped element by element; a longer one stays whole in `unmapped`.
+pub(super) const ELEMENTS_MAX: usize = 1000;
+
 /// A pointer's place in the tree.
 pub(super) type Slot = u16;
 
@@ -119,7 +122,9 @@ impl Paths {
                 if let (Some(child), Some(value)) = (step.item, item) {
                     self.walk(document, value, child, item, found)?;
                 }
-                if let Some(each) = &step.each {
+                if let Some(each) =
+                    step.each.as_ref().filter(|_| document.elements(at).nth(ELEMENTS_MAX).is_none())
+                {
                     for element in document.elements(at) {
                         found.elements.push((slot, element, each.read(document, element, None)?));
                     }

@@ -8,6 +8,10 @@ use crate::{
     json::{Document, Index, Kind, write},
 };
 
+/// Bytes of pointers to secrets that an event lists. Further secrets are replaced, and not listed: each pointer repeats
+/// the names above it, so that a small body could make an event of any size.
+const LISTED_BYTES_MAX: usize = 64 << 10;
+
 /// Writes parts of a document with its secrets replaced, and remembers where they were.
 pub(super) struct Redactor<'a> {
     document: &'a Document,
@@ -15,11 +19,39 @@ pub(super) struct Redactor<'a> {
     path: Vec<Cow<'a, str>>,
     /// What was replaced, and the JSON Pointers to it.
     redacted: BTreeMap<Index, String>,
+    listed_bytes: usize,
+}
+
+/// A value whose path is known, so that those of values in it are found from there.
+pub(super) struct Place<'a> {
+    at: Index,
+    path: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn root() -> Self {
+        Self { at: Document::ROOT, path: Vec::new() }
+    }
+
+    /// Of an array at a place, its elements' places.
+    pub(super) fn elements(&self, document: &'a Document, array: Index) -> impl Iterator<Item = Self> {
+        let path = self.path_to(document, array);
+        document.elements(array).enumerate().map(move |(nth, at)| Self {
+            at,
+            path: path.iter().cloned().chain([Cow::Owned(nth.to_string())]).collect(),
+        })
+    }
+
+    fn path_to(&self, document: &'a Document, at: Index) -> Vec<Cow<'a, str>> {
+        let mut path = self.path.clone();
+        path.extend(document.path(self.at, at));
+        path
+    }
 }
 
 impl<'a> Redactor<'a> {
     pub(super) fn new(document: &'a Document, redactions: &'a Redactions) -> Self {
-        Self { document, redactions, path: Vec::new(), redacted: BTreeMap::new() }
+        Self { document, redactions, path: Vec::new(), redacted: BTreeMap::new(), listed_bytes: 0 }
     }
 
     /// JSON Pointers to what was replaced so far, in the document's order.
@@ -36,16 +68,16 @@ impl<'a> Redactor<'a> {
         }
     }
 
-    /// Writes a whole value.
-    pub(super) fn whole(&mut self, out: &mut Vec<u8>, at: Index) {
-        self.path = self.document.path_to(at);
+    /// Writes a whole value below `place`.
+    pub(super) fn whole(&mut self, out: &mut Vec<u8>, at: Index, place: &Place<'a>) {
+        self.path = place.path_to(self.document, at);
         self.copy(out, at);
         self.path.clear();
     }
 
     /// Writes an object of strings: other values as their JSON text, nulls not at all.
-    pub(super) fn tags(&mut self, out: &mut Vec<u8>, at: Index) {
-        self.path = self.document.path_to(at);
+    pub(super) fn tags(&mut self, out: &mut Vec<u8>, at: Index, place: &Place<'a>) {
+        self.path = place.path_to(self.document, at);
         out.push(b'{');
         for (name, value) in self.document.members(at) {
             if self.document.kind(value) == Kind::Null {
@@ -177,20 +209,25 @@ impl<'a> Redactor<'a> {
         }
     }
 
-    /// Replaces a secret. Flags, numbers, nulls and empty texts are none.
+    /// Replaces a secret. Nulls and empty texts are none.
     fn replaced(&mut self, out: &mut Vec<u8>, at: Index) -> bool {
-        let document = self.document;
-        let can_be = !matches!(document.kind(at), Kind::Null | Kind::Bool | Kind::Number)
-            && !document.says_nothing(at);
-        if !can_be || !self.redactions.hides(&self.path) {
+        if self.document.says_nothing(at) {
+            return false;
+        }
+        let nameable = !matches!(self.document.kind(at), Kind::Bool | Kind::Number);
+        if !self.redactions.hides(&self.path, nameable) {
             return false;
         }
         write::string(out, REDACTED);
+        if self.listed_bytes > LISTED_BYTES_MAX {
+            return true;
+        }
         let pointer: String = self
             .path
             .iter()
             .flat_map(|step| ["/".to_owned(), step.replace('~', "~0").replace('/', "~1")])
             .collect();
+        self.listed_bytes += pointer.len();
         self.redacted.insert(at, pointer);
         true
     }

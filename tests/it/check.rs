@@ -159,8 +159,10 @@ fn secrets_in_variables_that_protect_nothing() {
         one_error(&config, "token_env", "admin.token_env", text);
     }
     let config = format!("{SENDAUTH}{}", APP.replace("APP_WEBHOOK_SECRET", "UNDECODABLE"));
-    let text = "a secret that begins with `whsec_` continues in base64, and not with nothing";
+    let text = "what follows `whsec_` is not base64";
     one_error(&config, "secret_env", "upstreams.app.secret_env", text);
+    let config = format!("{APP}{UNSIGNED}secret_env = \"UNDECODABLE\"\n");
+    one_error(&config, "secret_env", "sources.sendauth.secret_env", text);
     let config = format!("{SENDAUTH}{}", APP.replace("secret_env = \"APP_WEBHOOK_SECRET\"\n", ""));
     one_error(&config, "app]", "upstreams.app.secret_env", "a signing secret is missing");
     let config = format!("{APP}{UNSIGNED}");
@@ -313,6 +315,16 @@ secret_file = "./missing"
 upstream = "ap"
 "#
     );
+    let all = folder(&config).run(&["check", "--json"]);
+    let keys: Vec<Value> = errors(&all).into_iter().map(|error| error["key"].clone()).collect();
+    let expected = [
+        "publik_url",
+        "upstreams.app.secret_env",
+        "sources.one.vendor",
+        "sources.two.secret_file",
+        "sources.two.upstream",
+    ];
+    assert_eq!((all.code, keys), (78, expected.map(Value::from).into()));
     let known = config.replace("publik_url", "public_url").replace(CANARY, "https://hooks.example.com");
     let expected = "error: the secret is empty
   --> hookwarden.toml:4:1  (upstreams.app.secret_env)

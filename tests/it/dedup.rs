@@ -223,10 +223,10 @@ fn a_full_store_forgets_the_oldest_and_says_so() {
         assert!(!sent(id));
     }
     assert!(sent("a1") && sent("a2") && sent("a3"), "there is room for three");
-    assert_eq!(gateway.metric("hookwarden_dedup_evictions"), 0.0);
+    assert_eq!(gateway.metric("hookwarden_dedup_evictions_total"), 0.0);
     assert!(!sent("a4"));
     assert_eq!(gateway.metric("hookwarden_dedup_entries"), 3.0);
-    assert_eq!(gateway.metric("hookwarden_dedup_evictions"), 1.0);
+    assert_eq!(gateway.metric("hookwarden_dedup_evictions_total"), 1.0);
     assert!(sent("a3") && sent("a4") && sent("a2"));
     assert!(!sent("a1"), "the oldest went");
     assert_eq!(sink.count(), 5);

@@ -82,12 +82,12 @@ fn a_reset_connection_burns_no_id() {
 #[test]
 fn a_busy_app_s_words_reach_the_vendor() {
     let busy = Behaviour::Status(429, "retry-after: 17\r\n");
-    assert_eq!(fails_then_works("", busy, 503, "overloaded").header("retry-after"), Some("17"));
+    assert_eq!(fails_then_works("", busy, 503, "upstream_refused").header("retry-after"), Some("17"));
     // Longer than the vendor waits: not for the gateway to wait.
     let busy = Behaviour::Status(503, "retry-after: 60\r\n");
-    assert_eq!(fails_then_works("", busy, 503, "overloaded").header("retry-after"), Some("60"));
+    assert_eq!(fails_then_works("", busy, 503, "upstream_refused").header("retry-after"), Some("60"));
     let busy = Behaviour::Status(503, "");
-    assert_eq!(fails_then_works("", busy, 503, "overloaded").header("retry-after"), Some("1"));
+    assert_eq!(fails_then_works("", busy, 503, "upstream_refused").header("retry-after"), Some("1"));
 }
 
 #[test]

@@ -8,9 +8,11 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod admin;
 mod check;
 mod cli;
 mod client;
+mod commands;
 mod dedup;
 mod delivery;
 mod failures;
@@ -25,6 +27,7 @@ mod packaging;
 mod poison;
 mod refusals;
 mod reload;
+mod secrets;
 mod shutdown;
 mod sink;
 mod tls;

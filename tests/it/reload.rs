@@ -77,7 +77,7 @@ fn a_source_comes_and_goes() {
     let sink = Sink::start();
     let without = Config::to(sink.address).text();
     let with = format!("{without}{SECOND}");
-    let body = br#"{"Event":"Login","Data":{"Uid":"u1"}}"#;
+    let body = br#"{"HookName":"Login","Data":{"Uid":"u1"}}"#;
     let gateway = Gateway::start(&without);
     send_to(&gateway, "second", "loginradius", body).refused(404, "unknown_source");
     assert!(is_taken(&gateway.reconfigure(&with)));
@@ -92,7 +92,7 @@ fn a_source_comes_and_goes() {
 fn a_signal_and_the_api_reload_without_a_poll() {
     let sink = Sink::start();
     let without = Config::to(sink.address).text().replace("50ms", "1h");
-    let body = br#"{"Event":"Login","Data":{"Uid":"u1"}}"#;
+    let body = br#"{"HookName":"Login","Data":{"Uid":"u1"}}"#;
     let gateway = Gateway::start(&without);
     let lines = gateway.log_lines();
     replace(&gateway.config, format!("{without}{SECOND}"));
@@ -193,7 +193,7 @@ fn the_swap_of_a_mounted_secret_and_configuration_is_seen() {
     assert!(is_taken(&gateway.reloaded_after(lines)));
     signed_by(&mut client, "sendauth-secret-1111", &approval("2")).refused(401, "unverified");
     assert_eq!(signed_by(&mut client, "sendauth-secret-2222", &approval("2")).status, 200);
-    send_to(&gateway, "second", "loginradius", br#"{"Event":"Login"}"#).id();
+    send_to(&gateway, "second", "loginradius", br#"{"HookName":"Login"}"#).id();
 }
 
 /// threats.md H3.

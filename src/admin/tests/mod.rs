@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     clock::Clock,
     cloudevent::Origin,
+    gateway::SharedBounds,
     identity::TypeFilter,
     limit::PerAddress,
     metrics::{RouteMetrics, SourceMetrics},
@@ -44,7 +45,10 @@ struct Answer {
 }
 
 fn desk(api: ApiAccess) -> Desk {
-    let shared = Shared::new(Clock::manual(Timestamp::UNIX_EPOCH), 100, 10, 1000);
+    let shared = Shared::new(
+        Clock::manual(Timestamp::UNIX_EPOCH),
+        &SharedBounds { entries_max: 100, arrivals_max: 10, requests_max: 10, body_bytes_max: 1000 },
+    );
     let gateway = Arc::new(ArcSwap::from_pointee(gateway(&shared, [])));
     let (sender, reloads) = mpsc::channel(1);
     let admin = Admin::new(Arc::clone(&shared), Arc::clone(&gateway), api, sender);
@@ -54,6 +58,7 @@ fn desk(api: ApiAccess) -> Desk {
 fn gateway<const N: usize>(shared: &Arc<Shared>, sources: [Source; N]) -> Gateway {
     let sources = sources.map(|source| (source.path.clone(), Arc::new(source)));
     Gateway {
+        tls: false,
         sources: HashMap::from(sources),
         trusted_proxies: Vec::new(),
         per_address: Arc::new(PerAddress::new(Rate::Unlimited, &shared.clock)),

@@ -34,7 +34,7 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
     let plain = desk.ask("GET /metrics", &[("host", "gateway.example"), ("accept", "text/plain")]).await;
     assert_eq!(plain.headers[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
     assert!(plain.body.contains("\nhookwarden_dedup_entries 1\n"), "{}", plain.body);
-    assert!(plain.body.contains("\nhookwarden_dedup_evictions 0\n"), "{}", plain.body);
+    assert!(plain.body.contains("\nhookwarden_dedup_evictions_total 0\n"), "{}", plain.body);
     assert!(plain.body.contains("# TYPE hookwarden_config_reloads_total counter\n"), "{}", plain.body);
     let kinds = plain.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let mut kinds = kinds.map(|(_, kind)| kind).peekable();

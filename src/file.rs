@@ -11,7 +11,7 @@ use crate::units::Size;
 
 /// Why a file was not read.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Io(io::ErrorKind),
     /// A directory, a pipe, a device: reading one may never end.
     NotRegular,
@@ -19,7 +19,7 @@ pub(super) enum Refusal {
 }
 
 /// The bytes of a regular file (links are followed), if there are at most `bytes_max`.
-pub(super) fn read(path: &Path, bytes_max: Size) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn read(path: &Path, bytes_max: Size) -> Result<Vec<u8>, Refusal> {
     if !fs::metadata(path)?.is_file() {
         return Err(Refusal::NotRegular);
     }
