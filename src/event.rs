@@ -55,7 +55,7 @@ pub struct Arrival {
     pub body: Bytes,
     pub client: IpAddr,
     pub received: Received,
-    /// The body's share of the bytes that may be held at once.
+    /// The share of the body, and of what is made of it, of the bytes that may be held at once.
     pub held: OwnedSemaphorePermit,
 }
 
@@ -117,6 +117,11 @@ impl Verified {
 
     pub fn proof(&mut self) -> &mut Proof {
         &mut self.proof
+    }
+
+    /// Holds more of the bytes that may be held at once.
+    pub fn hold(&mut self, more: OwnedSemaphorePermit) {
+        self.arrival.held.merge(more);
     }
 
     /// The delivery, with its body read.
