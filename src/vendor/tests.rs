@@ -170,9 +170,9 @@ fn what_the_operator_redacts_is_mapped_nowhere() {
     let (data, reading) = redacting("/id");
     assert_eq!((reading.subject, reading.correlation_id), (None, None));
     assert_eq!(reading.partition_key.as_deref(), Some("g"));
-    assert!(!data.to_string().contains("a1"), "{data:#}");
+    assert!(!data.to_string().contains("a1\""), "{data:#}");
 
-    for (pointer, number) in [("/authGroup/threshold", ":2"), ("/payload/pin", "4711")] {
+    for (pointer, number) in [("/authGroup/threshold", "\"2\""), ("/payload/pin", "4711")] {
         let (data, _) = redacting(pointer);
         assert_eq!(data["vendor"]["redacted"], json!([pointer]));
         assert!(!data.to_string().contains(number), "{data:#}");
