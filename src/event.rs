@@ -2,6 +2,7 @@
 //! place does not compile: what was not verified cannot become an event, what was not claimed cannot be delivered.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -29,7 +30,6 @@ pub struct Received {
 }
 
 /// A request as the server hands it over: the body of an `http::Request`.
-#[derive(Debug)]
 pub struct Intake<B> {
     pub body: B,
     pub peer: SocketAddr,
@@ -39,7 +39,6 @@ pub struct Intake<B> {
 }
 
 /// A request for a source: path, method and media type are right.
-#[derive(Debug)]
 pub struct Routed<B> {
     pub source: Arc<Source>,
     pub head: Parts,
@@ -50,26 +49,23 @@ pub struct Routed<B> {
 }
 
 /// A request whose body is here.
-#[derive(Debug)]
 pub struct Arrival {
     pub source: Arc<Source>,
     pub head: Parts,
     pub body: Bytes,
     pub client: IpAddr,
     pub received: Received,
-    /// The body's share of the bytes that may be held at once.
+    /// The share of the body, and of what is made of it, of the bytes that may be held at once.
     pub held: OwnedSemaphorePermit,
 }
 
 /// A request that is the vendor's, or is marked as proven by nothing.
-#[derive(Debug)]
 pub struct Verified {
     arrival: Arrival,
     proof: Proof,
 }
 
 /// A verified request whose body is one JSON document: what its events share.
-#[derive(Debug)]
 pub struct Delivery {
     source: Arc<Source>,
     document: Document,
@@ -121,6 +117,11 @@ impl Verified {
 
     pub fn proof(&mut self) -> &mut Proof {
         &mut self.proof
+    }
+
+    /// Holds more of the bytes that may be held at once.
+    pub fn hold(&mut self, more: OwnedSemaphorePermit) {
+        self.arrival.held.merge(more);
     }
 
     /// The delivery, with its body read.
@@ -223,5 +224,105 @@ impl Claimed {
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id
+    }
+}
+
+// === impl Debug: who sent it, and nothing of what was sent ===
+
+impl<B> fmt::Debug for Intake<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, "Intake", self.source.as_ref())
+    }
+}
+
+impl<B> fmt::Debug for Routed<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, "Routed", Some(&self.source))
+    }
+}
+
+impl fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, "Arrival", Some(&self.source))
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, "Verified", Some(self.source()))
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, "Delivery", Some(&self.source))
+    }
+}
+
+fn shown(f: &mut fmt::Formatter<'_>, stage: &str, source: Option<&Arc<Source>>) -> fmt::Result {
+    let name = source.map(|source| &source.name);
+    f.debug_struct(stage).field("source", &name).finish_non_exhaustive()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, net::Ipv4Addr};
+
+    use http::Request;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::{
+        assemble::assemble,
+        clock::Clock,
+        gateway::{Shared, SharedBounds},
+        identity::Recipe,
+        scheme::Mismatch,
+    };
+
+    const CANARY: &str = "canary-0123456789";
+
+    /// A source whose configuration, but for its name, is all canaries.
+    fn source() -> Arc<Source> {
+        let settings = r#"
+            upstreams.app = { url = "http://127.0.0.1:1/canary", secret_env = "SECRET" }
+            sources.ours = { vendor = "sendauth", secret_env = "SECRET", upstream = "app", tenant = "canary" }
+        "#;
+        let bounds = SharedBounds { entries_max: 1, arrivals_max: 1, requests_max: 1, body_bytes_max: 1 };
+        let shared = Shared::new(Clock::manual(Timestamp::UNIX_EPOCH), &bounds);
+        let env = |_: &str| Some(OsString::from(CANARY));
+        let assembly = assemble(&toml::from_str(settings).unwrap(), &env, &shared, None).unwrap();
+        Arc::clone(&assembly.gateway.sources["/in/ours"])
+    }
+
+    #[test]
+    fn at_no_stage_does_debug_show_what_was_sent() {
+        let source = source();
+        let sent =
+            Bytes::from(format!(r#"{{"id":"{CANARY}","authGroup":{{"id":"{CANARY}"}},"{CANARY}":1}}"#));
+        let head = Request::post(format!("/in/ours?token={CANARY}")).header("x-token", CANARY);
+        let (head, ()) = head.header(CONTENT_TYPE, CANARY).body(()).unwrap().into_parts();
+        let received = Received { at: Timestamp::UNIX_EPOCH, since: Instant::now() };
+        let client = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let peer = SocketAddr::from((client, 1));
+        let intake = Intake { body: sent.clone(), peer, received, source: Some(Arc::clone(&source)) };
+        let mut shown = vec![format!("{intake:?}")];
+        let routed = Routed { source, head, body: sent, client, received };
+        shown.push(format!("{routed:?}"));
+        let Routed { source, head, body, client, received } = routed;
+        let held = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let arrival = Arrival { source, head, body, client, received, held };
+        shown.push(format!("{arrival:?}"));
+        let document = Document::parse(arrival.body.clone()).unwrap();
+        let verified = Verified::new(arrival, Proof::report_only(&Mismatch::Missing));
+        shown.push(format!("{verified:?}"));
+        let delivery = verified.delivery(document);
+        shown.push(format!("{delivery:?}"));
+        let reading = delivery.source().plan.read(delivery.document()).unwrap().remove(0);
+        let event = Event::new(&delivery, reading, 0);
+        shown.push(format!("{:?}", Claimed::new(event, Recipe::new("ours").id())));
+        for text in shown {
+            assert!(!text.contains("canary") && text.contains("ours"), "{text}");
+        }
     }
 }

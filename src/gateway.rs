@@ -28,6 +28,9 @@ pub struct Gateway {
     pub trusted_proxies: Vec<IpNet>,
     pub per_address: Arc<PerAddress>,
     pub body_bytes_max: usize,
+    /// Most bytes that a body's structure takes of those held at once, beyond as many as the body has: so that alone, the
+    /// largest body always finds room.
+    pub structure_bytes_max: usize,
     pub body_timeout: Duration,
     pub request_timeout: Duration,
     /// Whether the listener serves TLS.

@@ -6,10 +6,11 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use http::Request;
 use http_body::Body;
-use tower::{Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, service_fn};
+use tower::{Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
+    event::Arrival,
     gateway::Gateway,
     stage::{
         Answer, Reply, admit::admit, challenge, collect::collect, dedup, dispatch::dispatch, head::head,
@@ -39,6 +40,7 @@ where
         .filter(route(it())) // path, method, media type: 404 405 415
         .filter(admit(it())) // allow list, budget of the address: 403 429
         .filter_async(collect(it())) // the body, within its bounds: 408 413 503
+        .layer_fn(when_here::<_, Arrival>)
         .load_shed() // past requests_max, 503 at once; bodies that dawdle do not count
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(requests))
         .filter(verify(it())) // the vendor's? 401
@@ -46,4 +48,16 @@ where
         .layer(dedup::layer(&gateway)) // each once; copies get the first one's answer
         .filter(meter) // the source's own budget: 429
         .service(service_fn(move |claimed| dispatch(Arc::clone(&gateway), claimed))) // to the app: 502 503 504
+}
+
+/// Asks what is below for room only once a request has come this far. The filters above ask before they are called, so
+/// that a request would hold its place while its body is awaited.
+fn when_here<S, R>(
+    below: S,
+) -> impl Service<R, Response = S::Response, Error = S::Error, Future: Send> + Clone
+where
+    S: Service<R, Future: Send> + Clone + Send,
+    R: Send,
+{
+    service_fn(move |request| below.clone().oneshot(request))
 }

@@ -11,34 +11,47 @@ use crate::{
     vendor::format::{Retries, VendorFile},
 };
 
+const SHORTEN: &str = "lower the upstream's `timeout`, or the attempts or waits of its `retry`";
+
 /// Compares what the settings and the vendors say of time.
 pub(super) fn check(
     settings: &Settings,
     vendors: &BTreeMap<String, VendorFile>,
     problems: &mut Vec<Problem>,
 ) {
+    let mut zero = |table: &str, name: &str, key: &str, span: Option<Span>| {
+        if span.is_some_and(|span| span.0.is_zero()) {
+            problems.push(Problem::error(&[table, name, key], "expected a time longer than 0s"));
+        }
+    };
+    for (name, upstream) in &settings.upstreams {
+        zero("upstreams", name, "timeout", upstream.timeout);
+    }
+    for (name, source) in &settings.sources {
+        zero("sources", name, "dedup_window", source.dedup_window);
+        zero("sources", name, "max_age", source.max_age);
+    }
     for (name, upstream) in &settings.upstreams {
         let (needed, text) = needed(&upstream.options());
         let limit = settings.server.request_timeout;
         if needed > limit.0 {
             let text = format!("{text} is more than `server.request_timeout` ({limit})");
-            problems.push(Problem::error(&["upstreams", name, "timeout"], text));
+            let problem = Problem::error(&["upstreams", name, "timeout"], text);
+            problems.push(problem.with_hint(SHORTEN));
         }
     }
     for (name, source) in &settings.sources {
         let Some(file) = source.vendor.as_ref().and_then(|vendor| vendors.get(vendor)) else { continue };
         budget(settings, name, source, file, problems);
         let window = source.dedup_window.unwrap_or(DEDUP_WINDOW);
-        if window.0.is_zero() {
-            problems
-                .push(Problem::error(&["sources", name, "dedup_window"], "expected a time longer than 0s"));
-        }
-        if let Some(horizon) = file.response.retry_horizon.filter(|horizon| *horizon > window) {
+        let horizon = file.response.retry_horizon.filter(|horizon| *horizon > window && !window.0.is_zero());
+        if let Some(horizon) = horizon {
             let text = format!(
                 "{} tries again for {horizon}, and ids are forgotten after {window}: late retries would be forwarded twice",
                 file.title
             );
-            problems.push(Problem::error(&["sources", name, "dedup_window"], text));
+            let problem = Problem::error(&["sources", name, "dedup_window"], text);
+            problems.push(problem.with_hint(format!("raise `dedup_window` to {horizon} or more")));
         }
         if file.response.retries != Retries::Yes {
             let does = match file.response.retries {
@@ -69,7 +82,7 @@ fn budget(
         if needed > budget.0 {
             let text =
                 format!("{text} is more than {} waits for an answer ({budget}; source `{name}`)", file.title);
-            problems.push(Problem::error(&["upstreams", upstream, "timeout"], text));
+            problems.push(Problem::error(&["upstreams", upstream, "timeout"], text).with_hint(SHORTEN));
         }
     }
 }

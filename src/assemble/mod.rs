@@ -82,6 +82,11 @@ pub fn assemble(
         trusted_proxies: settings.server.trusted_proxies.clone(),
         per_address: per_address(settings, shared, previous),
         body_bytes_max: settings.server.body_bytes_max.bytes(),
+        structure_bytes_max: settings
+            .limits
+            .inflight_bytes_max
+            .bytes()
+            .saturating_sub(settings.server.body_bytes_max.bytes()),
         body_timeout: settings.server.body_timeout.0,
         request_timeout: settings.server.request_timeout.0,
         schema: (schema_paths, schema::data(dataschema.as_deref()).to_string().into()),

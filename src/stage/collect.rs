@@ -81,7 +81,8 @@ where
     Ok((if whole.is_empty() { first } else { whole.freeze() }, held))
 }
 
-fn hold(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Rejection> {
+/// So many of the bytes that may be held at once.
+pub(super) fn hold(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Rejection> {
     let full = || Rejection::new(Code::Overloaded, "inflight_bytes_max is reached");
     let bytes = u32::try_from(bytes).map_err(|_| full())?;
     Arc::clone(budget).try_acquire_many_owned(bytes).map_err(|_| full())

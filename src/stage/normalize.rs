@@ -9,7 +9,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use tower::{BoxError, Layer, Service, ServiceExt};
 
-use super::{Reply, Wrapped, reply::Taken};
+use super::{Reply, Wrapped, collect::hold, reply::Taken};
 use crate::{
     event::{Delivery, Event, Verified},
     gateway::Gateway,
@@ -54,7 +54,7 @@ where
         let inner = self.inner.clone();
         let gateway = Arc::clone(&self.gateway);
         Box::pin(async move {
-            let (delivery, readings) = read(verified)?;
+            let (delivery, readings) = read(&gateway, verified)?;
             let mut reply = Reply { status: delivery.source().success_status, events: Vec::new() };
             for reading in readings {
                 count(&delivery, &reading);
@@ -71,12 +71,14 @@ where
     }
 }
 
-fn read(mut verified: Verified) -> Result<(Arc<Delivery>, Vec<Reading>), Rejection> {
+fn read(gateway: &Gateway, mut verified: Verified) -> Result<(Arc<Delivery>, Vec<Reading>), Rejection> {
     let malformed = |reason: String| Rejection::new(Code::MalformedBody, reason);
     let document = match verified.proof().take_document() {
         Some(document) => document,
         None => Document::parse(verified.body().clone()).map_err(|error| malformed(error.to_string()))?,
     };
+    let beyond = document.structure_bytes().saturating_sub(verified.body().len());
+    verified.hold(hold(&gateway.shared.body_bytes, beyond.min(gateway.structure_bytes_max))?);
     let readings = verified.source().plan.read(&document).map_err(|error| malformed(error.to_string()))?;
     let signed_at = verified.proof().signed_at();
     let body_is_signed = verified.proof().assurance() >= Assurance::SignedWeak;

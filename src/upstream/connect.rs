@@ -1,6 +1,6 @@
 //! One new connection to the app: dialled, encrypted if asked, driven by a task of its own.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,7 +9,8 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UnixStream, lookup_host},
+    time::timeout,
 };
 use tokio_rustls::{
     TlsConnector,
@@ -20,6 +21,9 @@ use super::Target;
 
 /// Most bytes of the head of an answer that are read.
 const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Most addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 4;
 
 /// The sending half of a connection. Dropping it lets the connection close.
 pub(super) type Connection = http1::SendRequest<Full<Bytes>>;
@@ -66,12 +70,14 @@ impl fmt::Debug for Roots {
     }
 }
 
-/// Opens a connection. No deadline of its own; dropping the future gives up.
-pub(super) async fn connect(target: &Target, roots: &Roots) -> io::Result<Connection> {
+/// Opens a connection. `patience` is what the addresses of a name share; for the rest there is no deadline, and dropping
+/// the future gives up.
+pub(super) async fn connect(target: &Target, roots: &Roots, patience: Duration) -> io::Result<Connection> {
     match target {
         Target::Unix { socket, .. } => handshake(UnixStream::connect(socket).await?).await,
         Target::Tcp { host, port, tls, .. } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            let addresses = lookup_host((host.as_str(), *port)).await?.take(ADDRESSES_MAX).collect();
+            let stream = dial(addresses, patience).await?;
             stream.set_nodelay(true)?;
             match tls {
                 None => handshake(stream).await,
@@ -82,6 +88,20 @@ pub(super) async fn connect(target: &Target, roots: &Roots) -> io::Result<Connec
             }
         }
     }
+}
+
+/// Connects to the first address that answers within its share of the time: one that is silent must not hide the next.
+async fn dial(addresses: Vec<SocketAddr>, patience: Duration) -> io::Result<TcpStream> {
+    let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(refusal)) => error = refusal,
+            Err(elapsed) => error = elapsed.into(),
+        }
+    }
+    Err(error)
 }
 
 async fn handshake<T>(stream: T) -> io::Result<Connection>
@@ -99,4 +119,28 @@ where
         }
     });
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_address_does_not_hide_the_next() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        // Nobody accepts and there is room for one: Linux answers no further attempt.
+        let silent = socket.listen(0).unwrap();
+        let _one = TcpStream::connect(silent.local_addr().unwrap()).await.unwrap();
+        let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [&silent, &there].map(|listener| listener.local_addr().unwrap());
+        let patience = Duration::from_millis(400);
+        let stream = timeout(patience, dial(addresses.to_vec(), patience)).await.unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        let alone = dial(addresses[..1].to_vec(), Duration::from_millis(10)).await;
+        assert_eq!(alone.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(dial(Vec::new(), patience).await.is_err());
+    }
 }

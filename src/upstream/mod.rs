@@ -24,7 +24,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use self::{connect::Connection, pool::Pool};
@@ -201,8 +201,9 @@ impl Upstream {
     }
 
     async fn connect(&self, deadline: Instant) -> Result<Connection, Failure> {
-        let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
-        let error = match timeout_at(deadline, connect::connect(&self.target, &self.roots)).await {
+        let patience = CONNECT_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
+        let connecting = connect::connect(&self.target, &self.roots, patience);
+        let error = match timeout(patience, connecting).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => error,
             Err(elapsed) => elapsed.into(),

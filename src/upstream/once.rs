@@ -29,7 +29,7 @@ pub async fn once(
         parts.uri = target.path().clone().into();
         parts.headers.insert(HOST, target.authority());
         parts.headers.insert(CONTENT_LENGTH, body.len().into());
-        let mut connection = connect(target, roots).await?;
+        let mut connection = connect(target, roots, patience).await?;
         let request = Request::from_parts(parts, Full::new(body));
         let (parts, body) = connection.send_request(request).await.map_err(io::Error::other)?.into_parts();
         let body = Limited::new(body, ANSWER_BODY_BYTES_MAX).collect().await.map_err(io::Error::other)?;

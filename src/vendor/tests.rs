@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use jiff::Timestamp;
 use proptest::prelude::*;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::{encode::Verification, *};
 use crate::scheme::Assurance;
@@ -113,6 +113,80 @@ fn a_delivery_of_many_events_is_split() {
     let many = format!(r#"{{"data":{{"events":[{}1]}}}}"#, "1,".repeat(EVENTS_MAX));
     let document = Document::parse(Bytes::from(many)).expect("JSON");
     assert_eq!(plan.read(&document).unwrap_err(), Unreadable::TooMany);
+}
+
+fn approvals(transactions: &[Json]) -> String {
+    let group = json!({ "id": "g", "name": "Group", "threshold": 2 });
+    json!({ "id": "a1", "state": "verified", "completedAt": "2024-01-15T10:35:00Z", "authGroup": group,
+        "requestor": "user@example.com", "payload": { "pin": 4711 }, "transactions": transactions })
+    .to_string()
+}
+
+#[test]
+fn a_long_list_is_not_mapped_element_by_element() {
+    let plan = plan("sendauth");
+    let transactions =
+        |count: u32| (0..count).map(|n| json!({ "id": n.to_string(), "tags": { "n": "x" } })).collect();
+    let all: Vec<Json> = transactions(1000);
+    let (document, readings) = read(&plan, &approvals(&all));
+    let mapped = data(&plan, &document, &readings[0]);
+    assert_eq!(readings[0].mapping, Mapping::Full);
+    assert_eq!(mapped["approval"]["transactions"].as_array().map(Vec::len), Some(1000));
+    assert_eq!(mapped["approval"]["transactions"][999], all[999]);
+    for count in [1001, 20_000] {
+        let all: Vec<Json> = transactions(count);
+        let (document, readings) = read(&plan, &approvals(&all));
+        let left = data(&plan, &document, &readings[0]);
+        assert_eq!(readings[0].mapping, Mapping::Partial);
+        assert!(left["approval"]["transactions"].is_null() && left["approval"]["id"] == "a1");
+        assert_eq!(left["unmapped"]["transactions"], Json::from(all));
+    }
+}
+
+#[test]
+fn what_the_operator_redacts_is_mapped_nowhere() {
+    let body = approvals(&[json!({ "id": "t1", "message": "canary" }), json!({ "id": "t2" })]);
+    let redacting = |pointer: &str| {
+        let options = Options { extra_redactions: vec![pointer.to_owned()], ..Options::default() };
+        let plan =
+            Plan::compile("sendauth", &builtin("sendauth").expect("built in"), options).expect("compiles");
+        let (document, readings) = read(&plan, &body);
+        let data = data(&plan, &document, &readings[0]);
+        (data, readings.into_iter().next().expect("one"))
+    };
+    let (data, reading) = redacting("/authGroup");
+    assert!(data["target"]["id"].is_null() && data["approval"]["group"].is_null(), "{data:#}");
+    assert_eq!(
+        (&data["unmapped"]["authGroup"], &data["vendor"]["redacted"]),
+        (&json!("[redacted]"), &json!(["/authGroup"]))
+    );
+    assert!(reading.subject.as_deref() == Some("approval/a1") && !data.to_string().contains("\"Group\""));
+
+    let (data, _) = redacting("/transactions/*/message");
+    assert_eq!(data["approval"]["transactions"], json!([{ "id": "t1" }, { "id": "t2" }]));
+    assert_eq!(data["unmapped"]["transactions"][0]["message"], "[redacted]");
+    assert_eq!(data["vendor"]["redacted"], json!(["/transactions/0/message"]));
+
+    let (data, reading) = redacting("/id");
+    assert_eq!((reading.subject, reading.correlation_id), (None, None));
+    assert_eq!(reading.partition_key.as_deref(), Some("g"));
+    assert!(!data.to_string().contains("a1\""), "{data:#}");
+
+    for (pointer, number) in [("/authGroup/threshold", "\"2\""), ("/payload/pin", "4711")] {
+        let (data, _) = redacting(pointer);
+        assert_eq!(data["vendor"]["redacted"], json!([pointer]));
+        assert!(!data.to_string().contains(number), "{data:#}");
+    }
+}
+
+#[test]
+fn debug_shows_nothing_of_an_event() {
+    let body =
+        r#"{"id":"canary","state":"canary","authGroup":{"id":"canary"},"requestor":"canary","canary":0}"#;
+    for vendor in ["sendauth", "zenlogin"] {
+        let (_, readings) = read(&plan(vendor), body);
+        assert_eq!(format!("{readings:?}"), r#"[Reading { type: "vendor.event", .. }]"#);
+    }
 }
 
 /// Leaves that say something, as texts.

@@ -7,22 +7,22 @@ use serde_json::Value;
 
 use crate::harness::{Output, hookwarden, output, root};
 
-const APP: &str = r#"[upstreams.app]
+pub const APP: &str = r#"[upstreams.app]
 url = "http://127.0.0.1:3000/webhooks"
 secret_env = "APP_WEBHOOK_SECRET"
 "#;
-const SENDAUTH: &str = r#"[sources.sendauth]
+pub const SENDAUTH: &str = r#"[sources.sendauth]
 vendor = "sendauth"
 secret_env = "SENDAUTH_SECRET"
 upstream = "app"
 "#;
 /// A source whose secret is still to be written.
-const UNSIGNED: &str = "[sources.sendauth]\nvendor = \"sendauth\"\nupstream = \"app\"\n";
+pub const UNSIGNED: &str = "[sources.sendauth]\nvendor = \"sendauth\"\nupstream = \"app\"\n";
 /// Stands where a value may be a secret; shown nowhere.
 const CANARY: &str = "canary7f3a9c";
 
 /// A folder with a configuration in it.
-struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
@@ -46,18 +46,18 @@ impl Folder {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         let output = output(&mut self.command(arguments));
         assert!(!output.err.contains(CANARY) && !output.out.contains(CANARY), "{}{}", output.out, output.err);
         output
     }
 }
 
-fn folder(config: impl AsRef<[u8]>) -> Folder {
+pub fn folder(config: impl AsRef<[u8]>) -> Folder {
     Folder::new().with("hookwarden.toml", config)
 }
 
-fn errors(output: &Output) -> Vec<Value> {
+pub fn errors(output: &Output) -> Vec<Value> {
     let all: Vec<Value> = serde_json::from_str(&output.out).expect("a JSON list");
     all.into_iter().filter(|problem| problem["severity"] == "error").collect()
 }
@@ -97,7 +97,7 @@ fn one_error_in(folder: &Folder, config: &str, at: &str, key: &str, text: &str) 
 }
 
 #[track_caller]
-fn one_error(config: &str, at: &str, key: &str, text: &str) {
+pub fn one_error(config: &str, at: &str, key: &str, text: &str) {
     one_error_in(&folder(config), config, at, key, text);
 }
 

@@ -229,5 +229,14 @@ fn a_full_store_forgets_the_oldest_and_says_so() {
     assert_eq!(gateway.metric("hookwarden_dedup_evictions_total"), 1.0);
     assert!(sent("a3") && sent("a4") && sent("a2"));
     assert!(!sent("a1"), "the oldest went");
-    assert_eq!(sink.count(), 5);
+    for id in ["a5", "a6"] {
+        assert!(!sent(id));
+    }
+    assert_eq!((sink.count(), gateway.metric("hookwarden_dedup_evictions_total")), (7, 4.0));
+    // Said once a minute, however many there are.
+    gateway.logged(|line| line["id"] == sink.last().id());
+    let log = gateway.log();
+    let warnings: Vec<&str> =
+        log.lines().filter(|line| line.contains("no room for more event ids")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("WARN"), "{log}");
 }

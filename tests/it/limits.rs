@@ -92,6 +92,34 @@ id = ["/id"]
     assert_eq!(sink.count(), 1);
 }
 
+/// RFC 9110 §15.3.5: bytes behind such a head would be taken for the next answer.
+#[test]
+fn a_success_without_content_has_none() {
+    let sink = Sink::start();
+    let tables = r#"
+[sources.terse]
+vendor = "terse"
+secret_env = "SENDAUTH_SECRET"
+upstream = "app"
+[vendors.terse]
+title = "Wants 204"
+verify = { scheme = "token", header = "x-token" }
+response = { success_status = 204 }
+id = ["/id"]
+"#;
+    let gateway = Gateway::start(&Config { tables, ..Config::to(sink.address) }.text());
+    let mut client = Client::new(gateway.listen);
+    for id in 1..=3 {
+        let body = format!("{{\"id\":{id}}}");
+        let answer = client.post("/in/terse", &[JSON, ("x-token", SENDAUTH_SECRET)], body.as_bytes());
+        assert_eq!((answer.status, answer.header("hookwarden-event-id")), (204, Some(sink.last().id())));
+        for name in ["content-length", "content-type", "transfer-encoding", "connection"] {
+            assert_eq!(answer.header(name), None, "{name}");
+        }
+    }
+    client.post("/in/terse", &[JSON], b"{}").refused(401, "unverified");
+}
+
 #[test]
 fn a_bad_address_or_a_long_body_is_refused_before_the_body_is_here() {
     let sink = Sink::start();

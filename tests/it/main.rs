@@ -9,7 +9,9 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod admin;
+mod bounds;
 mod check;
+mod check_values;
 mod cli;
 mod client;
 mod commands;

@@ -268,3 +268,16 @@ fn what_is_too_old_is_refused_where_age_matters() {
         "hookwarden_verifications_total{source=\"sendauth\",vendor=\"sendauth\",result=\"stale\",key=\"\"}";
     assert_eq!(gateway.metric(stale), 2.0);
 }
+
+#[test]
+fn what_is_too_old_goes_on_unproven_where_nothing_is_enforced() {
+    let sink = Sink::start();
+    let sendauth = "max_age = '10m'\nenforce = false";
+    let gateway = Gateway::start(&Config { sendauth, ..Config::to(sink.address) }.text());
+    send(&gateway, "sendauth", &approval("a1")).id();
+    let event = sink.only().json();
+    assert_eq!((&event["hwassurance"], &event["data"]["approval"]["id"]), (&json!("none"), &json!("a1")));
+    let stale =
+        "hookwarden_verifications_total{source=\"sendauth\",vendor=\"sendauth\",result=\"stale\",key=\"\"}";
+    assert_eq!(gateway.metric(stale), 1.0);
+}

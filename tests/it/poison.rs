@@ -137,3 +137,17 @@ fn a_failed_switch_keeps_its_id() {
     let id = send(&gateway, "zenlogin", &switched("enabled")).id();
     assert!(sink.wait_for(2).iter().all(|arrived| arrived.id() == id));
 }
+
+/// Who does not know the secret switches nothing: what is verified keeps its own count of what is on.
+#[test]
+fn a_forgery_that_goes_on_does_not_open_the_next_window() {
+    let sink = Sink::start();
+    let text = Config::to(sink.address).text();
+    let text = text.replace("\"ZENLOGIN_SECRET\"", "\"ZENLOGIN_SECRET\"\nenforce = false");
+    let gateway = Gateway::start(&text);
+    let id = send(&gateway, "zenlogin", &switched("enabled")).id();
+    forge(&gateway, "zenlogin", &switched("disabled")).id();
+    assert_eq!(sink.last().json()["hwassurance"], "none");
+    let again = send(&gateway, "zenlogin", &switched("enabled"));
+    assert_eq!((again.id(), again.is_duplicate(), sink.count()), (id, true, 2));
+}

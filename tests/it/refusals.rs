@@ -303,6 +303,34 @@ fn only_known_networks_may_send() {
     assert_eq!(sink.only().header("x-forwarded-for"), "192.0.2.7");
 }
 
+/// A proxy that writes one of the two headers lets the caller's other one through.
+#[test]
+fn proxies_that_contradict_each_other_or_themselves_say_nothing() {
+    let sink = Sink::start();
+    let sendauth = "allow = ['192.0.2.0/24', '127.0.0.2/32']";
+    let config = Config { sendauth, server: "trusted_proxies = ['127.0.0.0/8']", ..Config::to(sink.address) };
+    let gateway = Gateway::start(&config.text());
+    let from = |vendor: &str, forwarded: &[(&str, &str)]| {
+        let body = approval(&sink.count().to_string());
+        let (name, value) = signature(vendor, &body);
+        let headers = [&[JSON, (name, &*value)], forwarded].concat();
+        gateway.post(&format!("/in/{vendor}"), &headers, &body)
+    };
+    let (good, spoofed) = (("forwarded", "for=192.0.2.7"), ("x-forwarded-for", "192.0.2.7"));
+    from("sendauth", &[good, spoofed]).id();
+    let unclear: [&[(&str, &str)]; 4] = [
+        &[good, ("x-forwarded-for", "198.51.100.1")],
+        &[("forwarded", "for=198.51.100.1"), spoofed],
+        &[good, ("x-forwarded-for", "unknown")],
+        &[("x-forwarded-for", "nonsense, 127.0.0.2")],
+    ];
+    for forwarded in unclear {
+        from("sendauth", forwarded).refused(403, "address_refused");
+        from("authpi", forwarded).id();
+        assert_eq!(sink.last().header("x-forwarded-for"), "127.0.0.1", "{forwarded:?}");
+    }
+}
+
 #[test]
 fn a_digest_source_takes_no_extension() {
     let sink = Sink::start();

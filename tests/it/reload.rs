@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -279,6 +280,96 @@ fn budgets_and_ids_outlive_a_reload() {
     send(&gateway, "sendauth", &approval("3")).id();
     assert!(send(&gateway, "sendauth", &approval("2")).is_duplicate());
     assert_eq!(sink.count(), 3);
+}
+
+#[test]
+fn an_app_s_budgets_outlive_a_reload() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let sink = Sink::behaving(move |number, _| match number {
+        0 => Behaviour::Wait(Arc::clone(&held)),
+        _ => Behaviour::Status(200, ""),
+    });
+    let config = |app: &str, extra: &str| Config { app, tables: extra, ..Config::to(sink.address) }.text();
+    let gateway = Gateway::start(&config("concurrency = 1", ""));
+    thread::scope(|scope| {
+        let running = scope.spawn(|| send(&gateway, "sendauth", &approval("1")).id());
+        sink.wait_for(1);
+        assert!(is_taken(&gateway.reconfigure(config("concurrency = 1", SECOND))));
+        send(&gateway, "sendauth", &approval("2")).refused(503, "overloaded");
+        gate.open();
+        running.join().expect("an answer");
+    });
+    assert!(is_taken(&gateway.reconfigure(config("rate = \"1/h\"", ""))));
+    send(&gateway, "sendauth", &approval("3")).id();
+    assert!(is_taken(&gateway.reconfigure(config("rate = \"1/h\"", SECOND))));
+    send(&gateway, "sendauth", &approval("4")).refused(503, "overloaded");
+    assert!(is_taken(&gateway.reconfigure(config("rate = \"2/h\"", SECOND))));
+    send(&gateway, "sendauth", &approval("4")).id();
+    assert_eq!(sink.count(), 3);
+}
+
+#[test]
+fn what_is_refused_leaves_no_trace_in_the_metrics() {
+    let sink = Sink::start();
+    let good = Config::to(sink.address).text();
+    let gateway = Gateway::start(&good);
+    let ghost = SECOND.replace("second", "ghost");
+    let refused = gateway.reconfigure(format!("{good}{ghost}{}", SECOND.replace("\"app\"", "\"none\"")));
+    assert_eq!(refused["level"], "ERROR");
+    let metrics = gateway.admin_get("/metrics").text();
+    assert!(metrics.contains("\"sendauth\"") && !metrics.contains("ghost"), "{metrics}");
+    assert!(is_taken(&gateway.reconfigure(format!("{good}{ghost}"))));
+    assert!(gateway.admin_get("/metrics").text().contains("source=\"ghost\""));
+}
+
+/// Who opens a pipe waits until somebody writes.
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_nothing_up() {
+    let (sink, folder) = (Sink::start(), tempfile::tempdir().expect("a folder"));
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let good = Config::to(sink.address).text();
+    let mut gateway = Gateway::start(&good);
+    let tls = format!("[server.tls]\ncert_file = {pipe:?}\nkey_file = {pipe:?}\n");
+    for (config, key) in [
+        (
+            Config { app: &format!("ca_file = {pipe:?}"), ..Config::to(sink.address) }.text(),
+            "upstreams.app.ca_file",
+        ),
+        (format!("{good}{tls}"), "server.tls.cert_file"),
+        (
+            good.replace("secret_env = \"SENDAUTH_SECRET\"", &format!("secret_file = {pipe:?}")),
+            "sources.sendauth.secret_file",
+        ),
+    ] {
+        assert_eq!(gateway.reconfigure(config)["level"], "ERROR");
+        let said = gateway.logged(|line| line["key"] == key).to_string();
+        assert!(said.contains("not a regular file"), "{said}");
+    }
+    send(&gateway, "sendauth", &approval("1")).id();
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn a_new_admin_token_replaces_the_old_one() {
+    let (sink, folder) = (Sink::start(), tempfile::tempdir().expect("a folder"));
+    let file = folder.path().join("token");
+    fs::write(&file, ADMIN_TOKEN).expect("written");
+    let text = Config::to(sink.address).text();
+    let gateway =
+        Gateway::start(&text.replace("token_env = \"ADMIN_TOKEN\"", &format!("token_file = {file:?}")));
+    let status = |token: &str| {
+        let token = format!("Bearer {token}");
+        request(gateway.admin, "GET", "/api/v1/sources", &[("authorization", &token)], b"").status
+    };
+    let new = "admin-test-token-00000002";
+    assert_eq!((status(ADMIN_TOKEN), status(new)), (200, 401));
+    let lines = gateway.log_lines();
+    replace(&file, new);
+    assert!(is_taken(&gateway.reloaded_after(lines)));
+    assert_eq!((status(ADMIN_TOKEN), status(new)), (401, 200));
 }
 
 #[test]

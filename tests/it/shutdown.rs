@@ -135,6 +135,10 @@ fn a_delivery_whose_caller_is_gone_is_finished() {
     eventually("the caller is seen to be gone", || {
         gateway.metric("hookwarden_http_requests_in_flight") == 0.0
     });
+    let gone = r#"hookwarden_http_requests_total{source="sendauth",method="POST",code="499"}"#;
+    assert_eq!(gateway.metric(gone), 1.0);
+    let said = gateway.logged(|line| line["result"] == "gone");
+    assert_eq!((&said["source"], &said["status"]), (&"sendauth".into(), &499.into()));
     terminate(&gateway);
     open_gate.send(()).expect("it waits");
     let arrived = sink.wait_for(2);

@@ -63,6 +63,7 @@ fn gateway<const N: usize>(shared: &Arc<Shared>, sources: [Source; N]) -> Gatewa
         trusted_proxies: Vec::new(),
         per_address: Arc::new(PerAddress::new(Rate::Unlimited, &shared.clock)),
         body_bytes_max: 1000,
+        structure_bytes_max: 0,
         body_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(1),
         schema: (Vec::new(), Arc::from("")),
