@@ -7,17 +7,26 @@ use bytes::Bytes;
 use http::Request;
 use http_body::Body;
 use tower::{
-    BoxError, Layer, Service, ServiceBuilder, ServiceExt, layer::layer_fn,
-    limit::GlobalConcurrencyLimitLayer, service_fn,
+    Layer, Service, ServiceBuilder, layer::layer_fn, limit::GlobalConcurrencyLimitLayer, service_fn,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    event::Arrival,
     gateway::Gateway,
     stage::{
-        Answer, Reply, admit::admit, challenge, collect::collect, dedup::dedup, dispatch::dispatch,
-        head::head, meter::meter, normalize::normalize, observe, rescue, route::route, verify::verify,
+        Answer, Reply,
+        admit::admit,
+        challenge::challenge,
+        collect::collect,
+        dedup::dedup,
+        dispatch::dispatch,
+        head::head,
+        meter::meter,
+        normalize::normalize,
+        observe::observe,
+        rescue::{panicked, rescue},
+        route::route,
+        verify::verify,
     },
 };
 
@@ -31,19 +40,18 @@ where
     let it = || Arc::clone(&gateway);
     let (arrivals, requests) = (Arc::clone(&gateway.shared.arrivals), Arc::clone(&gateway.shared.requests));
     ServiceBuilder::new()
-        .layer(observe::layer(&gateway)) // one log line, one count, one duration
-        .layer_fn(rescue::rescue) // a refusal becomes an answer, here alone
-        .layer(CatchPanicLayer::custom(rescue::panicked)) // 500; the process goes on
+        .layer(around(it(), observe)) // one log line, one count, one duration
+        .layer(around(it(), |_, below, request| rescue(below, request))) // a refusal becomes an answer, here alone
+        .layer(CatchPanicLayer::custom(panicked)) // 500; the process goes on
         .load_shed() // past as many as there may be connections, 503 at once
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(arrivals))
         .timeout(gateway.request_timeout)
-        .layer(challenge::layer(&gateway)) // what is no delivery: the schema
+        .layer(around(it(), challenge)) // what is no delivery: the schema
         .map_response(Reply::into_response)
         .filter(head) // two readers must not read two requests: 400
         .filter(route(it())) // path, method, media type: 404 405 415
         .filter(admit(it())) // allow list, budget of the address: 403 429
-        .filter_async(collect(it())) // the body, within its bounds: 408 413 503
-        .layer_fn(when_here::<_, Arrival>)
+        .layer(around(it(), collect)) // the body, within its bounds: 408 413 503
         .load_shed() // past requests_max, 503 at once; bodies that dawdle do not count
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(requests))
         .filter(verify(it())) // the vendor's? 401
@@ -53,30 +61,19 @@ where
         .service(service_fn(move |claimed| dispatch(Arc::clone(&gateway), claimed))) // to the app: 502 503 504
 }
 
-/// A stage that wraps the rest of the way: `stage` gets the request and what is below.
-fn around<S, R, F, Fut>(
+/// A stage that wraps the rest of the way: `stage` gets the request and what is below. What is below is asked for room only
+/// when the stage calls it, so that nothing holds a place there while its body is awaited.
+fn around<S, R, T, E, F, Fut>(
     gateway: Arc<Gateway>,
     stage: F,
-) -> impl Layer<S, Service: Service<R, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + 'static>
+) -> impl Layer<S, Service: Service<R, Response = T, Error = E, Future: Send> + Clone + Send + 'static>
 where
     S: Clone + Send + 'static,
     F: Fn(Arc<Gateway>, S, R) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<Reply, BoxError>> + Send,
+    Fut: Future<Output = Result<T, E>> + Send,
 {
     layer_fn(move |below: S| {
         let (gateway, stage) = (Arc::clone(&gateway), stage.clone());
         service_fn(move |request| stage(Arc::clone(&gateway), below.clone(), request))
     })
-}
-
-/// Asks what is below for room only once a request has come this far. The filters above ask before they are called, so
-/// that a request would hold its place while its body is awaited.
-fn when_here<S, R>(
-    below: S,
-) -> impl Service<R, Response = S::Response, Error = S::Error, Future: Send> + Clone
-where
-    S: Service<R, Future: Send> + Clone + Send,
-    R: Send,
-{
-    service_fn(move |request| below.clone().oneshot(request))
 }

@@ -7,10 +7,11 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout_at,
+    time::{Instant, timeout_at},
 };
+use tower::{BoxError, Service, ServiceExt};
 
-use super::Wrapped;
+use super::Reply;
 use crate::{
     event::{Arrival, Routed},
     gateway::Gateway,
@@ -20,23 +21,19 @@ use crate::{
 /// Bytes of a body that are held, and that room is made for, before any of it is here.
 const FIRST_BYTES_MAX: usize = 16 << 10;
 
-/// The stage.
-pub fn collect<B>(gateway: Arc<Gateway>) -> impl FnMut(Routed<B>) -> Wrapped<Arrival, Rejection> + Clone
+/// The stage; `below` is the rest of the way.
+pub async fn collect<S, B>(gateway: Arc<Gateway>, below: S, request: Routed<B>) -> Result<Reply, BoxError>
 where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    S: Service<Arrival, Response = Reply, Error = BoxError>,
+    B: Body<Data = Bytes> + Unpin,
 {
-    move |request| {
-        let gateway = Arc::clone(&gateway);
-        Box::pin(async move {
-            let Routed { source, head, body, client, received } = request;
-            let deadline = tokio::time::Instant::now() + gateway.body_timeout;
-            let read = read(body, gateway.body_bytes_max, &gateway.shared.body_bytes);
-            let (body, held) = timeout_at(deadline, read)
-                .await
-                .map_err(|_| Rejection::new(Code::BodyTimeout, "body_timeout is over"))??;
-            Ok(Arrival { source, head, body, client, received, held })
-        })
-    }
+    let Routed { source, head, body, client, received } = request;
+    let deadline = Instant::now() + gateway.body_timeout;
+    let read = read(body, gateway.body_bytes_max, &gateway.shared.body_bytes);
+    let (body, held) = timeout_at(deadline, read)
+        .await
+        .map_err(|_| Rejection::new(Code::BodyTimeout, "body_timeout is over"))??;
+    below.oneshot(Arrival { source, head, body, client, received, held }).await
 }
 
 async fn read<B>(

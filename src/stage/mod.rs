@@ -1,5 +1,5 @@
-//! The stages of the stack, one a file, in the order they stand in `stack`. Most are a function; those that wrap the rest
-//! of the way (`observe`, `rescue`, `challenge`, `normalize`, `dedup`) are layers.
+//! The stages of the stack, one a file, each a function. Most take a request and make the next or refuse it; those that
+//! wrap the rest of the way (`observe`, `rescue`, `challenge`, `collect`, `normalize`, `dedup`) call it themselves.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -18,8 +18,6 @@ pub mod rescue;
 pub mod route;
 pub mod verify;
 
-use std::pin::Pin;
-
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{Either, Full};
@@ -27,9 +25,6 @@ use tower::BoxError;
 use tower_http::body::UnsyncBoxBody;
 
 pub use self::reply::{Outcome, Reply};
-
-/// The future of a stage that wraps the rest of the way.
-type Wrapped<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 /// What the server sends: what came back from the way, or an answer of `rescue`'s own.
 pub type Answer = Response<Either<UnsyncBoxBody<Bytes, BoxError>, Full<Bytes>>>;

@@ -1,18 +1,13 @@
 //! Observe: the outermost stage. Notes when a request came and for which source, and tells how it ended: one log line,
 //! one count and one duration. Whatever happens inside, a panic included, has become an answer by the time it is here.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use http::{Method, Request};
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::{Service, ServiceExt};
 
-use super::{Answer, Outcome, Wrapped};
+use super::{Answer, Outcome};
 use crate::{
     event::{Intake, Received},
     gateway::{Gateway, Rejected},
@@ -23,50 +18,29 @@ use crate::{
 /// Longest path, in bytes, that a log line shows of a request that met no source.
 const PATH_BYTES_SHOWN: usize = 256;
 
-#[derive(Clone, Debug)]
-pub struct Observe<S> {
-    inner: S,
+/// The stage; `below` is the rest of the way.
+pub async fn observe<S, B>(
     gateway: Arc<Gateway>,
-}
-
-/// Puts [`Observe`] around the rest of the way.
-pub fn layer<S>(gateway: &Arc<Gateway>) -> impl Layer<S, Service = Observe<S>> + Clone + use<S> {
-    let gateway = Arc::clone(gateway);
-    tower::layer::layer_fn(move |inner| Observe { inner, gateway: Arc::clone(&gateway) })
-}
-
-impl<S, B> Service<(SocketAddr, Request<B>)> for Observe<S>
+    below: S,
+    (peer, request): (SocketAddr, Request<B>),
+) -> Result<Answer, Infallible>
 where
     S: Service<Request<Intake<B>>, Response = Answer, Error = Infallible>,
-    S::Future: Send + 'static,
 {
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Wrapped<Answer, Infallible>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, (peer, request): (SocketAddr, Request<B>)) -> Self::Future {
-        let source = self.gateway.sources.get(request.uri().path()).map(Arc::clone);
-        let received = Received { at: self.gateway.clock().now(), since: Instant::now() };
-        let sighting = Sighting {
-            gateway: Arc::clone(&self.gateway),
-            source: source.clone(),
-            method: method(request.method()),
-            path: if source.is_none() { shown(request.uri().path()) } else { String::new() },
-            received,
-            answered: false,
-        };
-        sighting.gateway.shared.metrics.http_requests_in_flight.inc();
-        let answer = self.inner.call(request.map(|body| Intake { body, peer, received, source }));
-        Box::pin(async move {
-            let answer = answer.await?;
-            sighting.answered(&answer);
-            Ok(answer)
-        })
-    }
+    let source = gateway.sources.get(request.uri().path()).map(Arc::clone);
+    let received = Received { at: gateway.clock().now(), since: Instant::now() };
+    let sighting = Sighting {
+        gateway: Arc::clone(&gateway),
+        source: source.clone(),
+        method: method(request.method()),
+        path: if source.is_none() { shown(request.uri().path()) } else { String::new() },
+        received,
+        answered: false,
+    };
+    sighting.gateway.shared.metrics.http_requests_in_flight.inc();
+    let answer = below.oneshot(request.map(|body| Intake { body, peer, received, source })).await?;
+    sighting.answered(&answer);
+    Ok(answer)
 }
 
 /// A request that is being worked on. Its end is told even if nobody waits for the answer any more.

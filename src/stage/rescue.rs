@@ -1,11 +1,7 @@
 //! Rescue: the only place where a refusal becomes an answer (RFC 9457). The vendor hears a code and a title; why a
 //! request could not be verified, it does not hear.
 
-use std::{
-    convert::Infallible,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -14,10 +10,10 @@ use http::{
 };
 use http_body_util::{Either, Full};
 use serde_json::json;
-use tower::{BoxError, Service, load_shed::error::Overloaded, timeout::error::Elapsed};
+use tower::{BoxError, Service, ServiceExt, load_shed::error::Overloaded, timeout::error::Elapsed};
 use tower_http::body::UnsyncBoxBody;
 
-use super::{Answer, Outcome, Wrapped};
+use super::{Answer, Outcome};
 use crate::rejection::{Code, Rejection};
 
 const ERROR: HeaderName = HeaderName::from_static("hookwarden-error");
@@ -27,37 +23,15 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// Where the codes are explained.
 const CODES: &str = "https://hookwarden.dev/codes/";
 
-#[derive(Clone, Debug)]
-pub struct Rescue<S>(S);
-
-/// Puts [`Rescue`] around the rest of the way.
-pub fn rescue<S>(inner: S) -> Rescue<S> {
-    Rescue(inner)
-}
-
-impl<S, R> Service<R> for Rescue<S>
+/// The stage; `below` is the rest of the way.
+pub async fn rescue<S, R>(below: S, request: R) -> Result<Answer, Infallible>
 where
     S: Service<R, Response = Response<UnsyncBoxBody<Bytes, BoxError>>, Error = BoxError>,
-    S::Future: Send + 'static,
 {
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Wrapped<Answer, Infallible>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The load shed below learns here whether there is room. It is always ready, and no stage fails to be.
-        self.0.poll_ready(cx).map(|_| Ok(()))
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        let answer = self.0.call(request);
-        Box::pin(async move {
-            Ok(match answer.await {
-                Ok(answer) => answer.map(Either::Left),
-                Err(error) => answer_to(rejection(error)).map(Either::Right),
-            })
-        })
-    }
+    Ok(match below.oneshot(request).await {
+        Ok(answer) => answer.map(Either::Left),
+        Err(error) => answer_to(rejection(error)).map(Either::Right),
+    })
 }
 
 /// A panic's answer; what it said may hold what must not be seen.
