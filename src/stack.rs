@@ -6,15 +6,18 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use http::Request;
 use http_body::Body;
-use tower::{Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt, layer::layer_fn,
+    limit::GlobalConcurrencyLimitLayer, service_fn,
+};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     event::Arrival,
     gateway::Gateway,
     stage::{
-        Answer, Reply, admit::admit, challenge, collect::collect, dedup, dispatch::dispatch, head::head,
-        meter::meter, normalize, observe, rescue, route::route, verify::verify,
+        Answer, Reply, admit::admit, challenge, collect::collect, dedup::dedup, dispatch::dispatch,
+        head::head, meter::meter, normalize::normalize, observe, rescue, route::route, verify::verify,
     },
 };
 
@@ -44,10 +47,26 @@ where
         .load_shed() // past requests_max, 503 at once; bodies that dawdle do not count
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(requests))
         .filter(verify(it())) // the vendor's? 401
-        .layer(normalize::layer(&gateway)) // one JSON document, 400; its events
-        .layer(dedup::layer(&gateway)) // each once; copies get the first one's answer
+        .layer(around(it(), normalize)) // one JSON document, 400; its events
+        .layer(around(it(), dedup)) // each once; copies get the first one's answer
         .filter(meter) // the source's own budget: 429
         .service(service_fn(move |claimed| dispatch(Arc::clone(&gateway), claimed))) // to the app: 502 503 504
+}
+
+/// A stage that wraps the rest of the way: `stage` gets the request and what is below.
+fn around<S, R, F, Fut>(
+    gateway: Arc<Gateway>,
+    stage: F,
+) -> impl Layer<S, Service: Service<R, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + 'static>
+where
+    S: Clone + Send + 'static,
+    F: Fn(Arc<Gateway>, S, R) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<Reply, BoxError>> + Send,
+{
+    layer_fn(move |below: S| {
+        let (gateway, stage) = (Arc::clone(&gateway), stage.clone());
+        service_fn(move |request| stage(Arc::clone(&gateway), below.clone(), request))
+    })
 }
 
 /// Asks what is below for room only once a request has come this far. The filters above ask before they are called, so

@@ -1,22 +1,21 @@
-//! Logs: JSON lines, or text on a terminal, on standard error. Written by a thread of their own, so that a reader that
-//! stops reading stops no request; lines it can't take are dropped.
+//! Logs: JSON lines, or text on a terminal, on standard error.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt};
 
+use super::log_writer::{self, LogGuard};
 use crate::config::{Log, LogFormat, Report, Severity};
 
-/// Lines that wait to be written at most.
-const LINES_MAX: usize = 4096;
-
 /// Begins to log, panics included. Dropping the guard writes what is waiting.
-pub fn init(log: &Log) -> WorkerGuard {
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true).finish(std::io::stderr());
+///
+/// # Errors
+///
+/// The system gives no thread.
+pub fn init(log: &Log) -> io::Result<LogGuard> {
+    let (writer, guard) = log_writer::start(io::stderr())?;
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let terminal = std::io::stderr().is_terminal();
+    let terminal = io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let builder = fmt().with_env_filter(filter).with_writer(writer);
     // A subscriber that is there already (a test's) stays.
@@ -33,7 +32,7 @@ pub fn init(log: &Log) -> WorkerGuard {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(location, "a panic");
     }));
-    guard
+    Ok(guard)
 }
 
 /// Logs what is wrong with a configuration, or unwise: a line a problem.

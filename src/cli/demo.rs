@@ -77,7 +77,7 @@ impl Demo {
             vendors: secrets.iter().map(|(name, secret)| (*name, SecretAt::Here(secret.clone()))).collect(),
         };
         let load = local.load();
-        let _logging = app::logging::init(&load().map_err(Failure::Config)?.settings.log);
+        let _logging = app::logging::init(&load().map_err(Failure::Config)?.settings.log)?;
         let running = app::start(load).await?;
 
         let outcomes = play(&running, &mut receiver, &secrets).await?;

@@ -53,7 +53,7 @@ impl Listen {
         let local =
             Local { listen: self.listen, public_url, log_level: "info", app_url, app_secret, vendors };
         let load = local.load();
-        let _logging = app::logging::init(&load().map_err(Failure::Config)?.settings.log);
+        let _logging = app::logging::init(&load().map_err(Failure::Config)?.settings.log)?;
         let running = app::start(load).await?;
         say(&format!(
             "Vendors post to http://{}/in/VENDOR; try: hookwarden trigger sendauth{}\n",

@@ -38,7 +38,7 @@ impl Run {
         let load: app::Load = Arc::new(move || config::load(Some(&file), env::vars_os(), &flags));
         let settings = load().map_err(Failure::Config)?.settings;
         let workers = settings.server.workers.unwrap_or_else(cpus);
-        let _logging = app::logging::init(&settings.log);
+        let _logging = app::logging::init(&settings.log)?;
         let runtime = runtime(workers).context("cannot start the runtime")?;
         let result = runtime.block_on(async {
             let running = app::start(load).await?;

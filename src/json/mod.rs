@@ -10,13 +10,15 @@ pub mod write;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 pub use self::parse::{DEPTH_MAX, Malformed};
 
 /// One JSON text with its structure. Cheap to move; the text is shared, not copied.
 #[derive(Clone)]
 pub struct Document {
-    text: Bytes,
+    /// Known to be UTF-8, so that no part of it has to be looked at again.
+    text: ByteString,
     nodes: Vec<Node>,
 }
 
@@ -62,14 +64,16 @@ impl Document {
     ///
     /// Where and why the text is not one; never what it says.
     pub fn parse(text: Bytes) -> Result<Self, Malformed> {
-        let nodes = parse::parse(&text)?;
+        let text = ByteString::try_from(text)
+            .map_err(|error| Malformed { what: "invalid UTF-8", at: error.valid_up_to() })?;
+        let nodes = parse::parse(text.as_bytes())?;
         Ok(Self { text, nodes })
     }
 
     /// The bytes as they came.
     #[must_use]
     pub fn text(&self) -> &Bytes {
-        &self.text
+        self.text.as_bytes()
     }
 
     #[must_use]
@@ -81,8 +85,8 @@ impl Document {
     #[must_use]
     pub fn raw(&self, at: Index) -> &str {
         let node = self.node(at);
-        // Unwrap safety: parse() has checked the whole text, and nodes begin and end at ASCII characters.
-        std::str::from_utf8(&self.text[node.start as usize..node.end as usize]).expect("validated")
+        // Nodes begin and end at ASCII characters.
+        self.text.get(node.start as usize..node.end as usize).unwrap_or_default()
     }
 
     /// A string's content, escapes resolved. None for other kinds, and for escapes that name half a surrogate pair:
@@ -171,7 +175,7 @@ impl Document {
         let node = self.node(key);
         if node.kind == Kind::Plain {
             let (start, end) = (node.start as usize + 1, node.end as usize - 1);
-            return &self.text[start..end] == name.as_bytes();
+            return self.text.as_bytes()[start..end] == *name.as_bytes();
         }
         self.string(key).is_some_and(|key| key == name)
     }

@@ -1,4 +1,4 @@
-//! One pass over the bytes. No recursion: the depth is a counter, and the stack is bounded.
+//! One pass over the bytes of a text that is known to be UTF-8. No recursion: the depth is a counter, and the stack is bounded.
 
 use super::{Index, Kind, Node};
 
@@ -14,9 +14,6 @@ pub struct Malformed {
 }
 
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Node>, Malformed> {
-    if let Err(error) = std::str::from_utf8(text) {
-        return Err(Malformed { what: "invalid UTF-8", at: error.valid_up_to() });
-    }
     if u32::try_from(text.len()).is_err() {
         return Err(Malformed { what: "longer than 4 GiB", at: 0 });
     }

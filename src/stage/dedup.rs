@@ -1,16 +1,12 @@
 //! Dedup: each event goes on once. Copies that come while it is being delivered wait for its outcome and get that;
 //! copies that come afterwards are answered at once. A delivery that fails, however it fails, gives the event free.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
-use tower::{BoxError, Layer, Service, ServiceExt};
+use tower::{BoxError, Service, ServiceExt};
 
-use super::{Reply, Wrapped, detach::Detach};
+use super::{Reply, detach::Detach};
 use crate::{
     event::{Claimed, Event},
     gateway::Gateway,
@@ -23,63 +19,37 @@ use crate::{
 /// By how much a lease outlives the longest delivery.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Debug)]
-pub struct Dedup<S> {
-    inner: S,
-    gateway: Arc<Gateway>,
-}
-
-/// Puts [`Dedup`] around the rest of the way.
-pub fn layer<S>(gateway: &Arc<Gateway>) -> impl Layer<S, Service = Dedup<S>> + Clone + use<S> {
-    let gateway = Arc::clone(gateway);
-    tower::layer::layer_fn(move |inner| Dedup { inner, gateway: Arc::clone(&gateway) })
-}
-
-impl<S> Service<Event> for Dedup<S>
+/// The stage; `inner` is the rest of the way.
+pub async fn dedup<S>(gateway: Arc<Gateway>, inner: S, event: Event) -> Result<Reply, BoxError>
 where
-    S: Service<Claimed, Response = Reply, Error = BoxError> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Claimed, Response = Reply, Error = BoxError, Future: Send> + Send + 'static,
 {
-    type Response = Reply;
-    type Error = BoxError;
-    type Future = Wrapped<Reply, BoxError>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, event: Event) -> Self::Future {
-        let inner = self.inner.clone();
-        let gateway = Arc::clone(&self.gateway);
-        Box::pin(async move {
-            let store = &gateway.shared.store;
-            let id = match &event.reading().identity {
-                Identity::Fixed(id) => *id,
-                Identity::Windowed(windowed) => store.windowed_id(windowed, assurance(&event)),
-            };
-            let key = key(&event, id);
-            loop {
-                match store.claim(key, gateway.request_timeout + LEASE_MARGIN) {
-                    Claim::Done => return Ok(duplicate(&event, id)),
-                    Claim::InFlight(waiter) => {
-                        let outcome = timeout_at(event.delivery().deadline(), waiter.outcome()).await;
-                        match outcome {
-                            Ok(Some(Ok(()))) => return Ok(duplicate(&event, id)),
-                            Ok(Some(Err(why))) => return Err(why.into()),
-                            // Its owner vanished: the event is anybody's again.
-                            Ok(None) => {}
-                            Err(_) => {
-                                return Err(Rejection::new(Code::InFlight, "still being delivered").into());
-                            }
-                        }
-                    }
-                    Claim::Mine(lease) => {
-                        let deliver = deliver(inner, Claimed::new(event, id), lease);
-                        return Detach::new(deliver, &gateway.shared.detached).await;
+    let store = &gateway.shared.store;
+    let id = match &event.reading().identity {
+        Identity::Fixed(id) => *id,
+        Identity::Windowed(windowed) => store.windowed_id(windowed, assurance(&event)),
+    };
+    let key = key(&event, id);
+    loop {
+        match store.claim(key, gateway.request_timeout + LEASE_MARGIN) {
+            Claim::Done => return Ok(duplicate(&event, id)),
+            Claim::InFlight(waiter) => {
+                let outcome = timeout_at(event.delivery().deadline(), waiter.outcome()).await;
+                match outcome {
+                    Ok(Some(Ok(()))) => return Ok(duplicate(&event, id)),
+                    Ok(Some(Err(why))) => return Err(why.into()),
+                    // Its owner vanished: the event is anybody's again.
+                    Ok(None) => {}
+                    Err(_) => {
+                        return Err(Rejection::new(Code::InFlight, "still being delivered").into());
                     }
                 }
             }
-        })
+            Claim::Mine(lease) => {
+                let deliver = deliver(inner, Claimed::new(event, id), lease);
+                return Detach::new(deliver, &gateway.shared.detached).await;
+            }
+        }
     }
 }
 

@@ -1,15 +1,12 @@
 //! Normalize: the verified bytes, read as one JSON document, become events. One delivery may hold several: each goes down
 //! the rest of the way, and the vendor hears a success only if all of them were taken.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use tower::{BoxError, Layer, Service, ServiceExt};
+use tower::{BoxError, Service, ServiceExt};
 
-use super::{Reply, Wrapped, collect::hold, reply::Taken};
+use super::{Reply, collect::hold, reply::Taken};
 use crate::{
     event::{Delivery, Event, Verified},
     gateway::Gateway,
@@ -25,50 +22,24 @@ const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 /// Vendor times further ahead than this are counted; they are kept as they are. Identity event §5.2.
 const TIME_AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
-#[derive(Clone, Debug)]
-pub struct Normalize<S> {
-    inner: S,
-    gateway: Arc<Gateway>,
-}
-
-/// Puts [`Normalize`] around the rest of the way.
-pub fn layer<S>(gateway: &Arc<Gateway>) -> impl Layer<S, Service = Normalize<S>> + Clone + use<S> {
-    let gateway = Arc::clone(gateway);
-    tower::layer::layer_fn(move |inner| Normalize { inner, gateway: Arc::clone(&gateway) })
-}
-
-impl<S> Service<Verified> for Normalize<S>
+/// The stage; `inner` is the rest of the way.
+pub async fn normalize<S>(gateway: Arc<Gateway>, inner: S, verified: Verified) -> Result<Reply, BoxError>
 where
-    S: Service<Event, Response = Reply, Error = BoxError> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Event, Response = Reply, Error = BoxError> + Clone,
 {
-    type Response = Reply;
-    type Error = BoxError;
-    type Future = Wrapped<Reply, BoxError>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, verified: Verified) -> Self::Future {
-        let inner = self.inner.clone();
-        let gateway = Arc::clone(&self.gateway);
-        Box::pin(async move {
-            let (delivery, readings) = read(&gateway, verified)?;
-            let mut reply = Reply { status: delivery.source().success_status, events: Vec::new() };
-            for reading in readings {
-                count(&delivery, &reading);
-                match delivery.source().route(&reading) {
-                    Some(route) => {
-                        let event = Event::new(&delivery, reading, route);
-                        reply.events.extend(inner.clone().oneshot(event).await?.events);
-                    }
-                    None => reply.events.push(filtered(&gateway, &delivery, &reading)),
-                }
+    let (delivery, readings) = read(&gateway, verified)?;
+    let mut reply = Reply { status: delivery.source().success_status, events: Vec::new() };
+    for reading in readings {
+        count(&delivery, &reading);
+        match delivery.source().route(&reading) {
+            Some(route) => {
+                let event = Event::new(&delivery, reading, route);
+                reply.events.extend(inner.clone().oneshot(event).await?.events);
             }
-            Ok(reply)
-        })
+            None => reply.events.push(filtered(&gateway, &delivery, &reading)),
+        }
     }
+    Ok(reply)
 }
 
 fn read(gateway: &Gateway, mut verified: Verified) -> Result<(Arc<Delivery>, Vec<Reading>), Rejection> {

@@ -19,6 +19,7 @@ mod dedup;
 mod delivery;
 mod failures;
 mod floors;
+mod framing;
 mod golden;
 mod harness;
 mod json;

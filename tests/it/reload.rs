@@ -18,8 +18,8 @@ use hookwarden::{app, config};
 use serde_json::Value;
 
 use crate::harness::{
-    ADMIN_TOKEN, Answer, Behaviour, Client, Config, Gate, Gateway, PATIENCE, Sink, approval, eventually,
-    nobody, replace, request, send, send_to, sha256_hex,
+    ADMIN_TOKEN, Answer, Behaviour, Client, Config, Gate, Gateway, PATIENCE, Sink, approval, nobody, replace,
+    request, send, send_to, sha256_hex,
 };
 
 const SUCCESSES: &str = r#"hookwarden_config_reloads_total{result="success"}"#;
@@ -215,8 +215,10 @@ fn broken_files_change_nothing_under_load() {
         assert_eq!(gateway.metric(FAILURES), count(number + 1), "{shown}");
         assert_eq!(gateway.metric(LAST), 0.0);
     }
+    let lines = gateway.log_lines();
     fs::remove_file(&gateway.config).expect("removed");
-    eventually("a file that is gone is noticed", || gateway.metric(FAILURES) > count(broken.len()));
+    assert!(!is_taken(&gateway.reloaded_after(lines)), "a file that is gone is noticed");
+    assert_eq!(gateway.metric(FAILURES), count(broken.len() + 1));
     assert_eq!(gateway.admin_get("/readyz").status, 200);
     assert!(is_taken(&gateway.reconfigure(&good)));
     assert_eq!((gateway.metric(SUCCESSES), gateway.metric(LAST)), (1.0, 1.0));
