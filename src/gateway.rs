@@ -68,9 +68,9 @@ pub struct SharedBounds {
     pub entries_max: usize,
     /// Requests there at once.
     pub arrivals_max: usize,
-    /// Requests worked on at once.
+    /// Requests worked on at once, their bodies here.
     pub requests_max: usize,
-    /// Bytes of bodies held at once.
+    /// Bytes of bodies and of their structure held at once.
     pub body_bytes_max: usize,
 }
 

@@ -87,7 +87,7 @@ pub struct Admin {
 pub struct Limits {
     /// Requests of one client address (IPv6: per /64) before verification. Default `500/s burst 1000`.
     pub per_ip: Rate,
-    /// Bytes of request bodies held at once; past it 503. Default `64MiB`.
+    /// Bytes of request bodies and of their structure held at once; past it 503. Default `64MiB`.
     pub inflight_bytes_max: Size,
 }
 

@@ -26,7 +26,7 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Most connections open at once. When one more comes, the one without a request for longest is closed.
     pub connections_max: NonZeroUsize,
-    /// Most requests worked on at once; more are answered 503.
+    /// Most requests worked on at once, from when their bodies are here; more are answered 503.
     pub requests_max: NonZeroUsize,
     /// Longest body of a request.
     pub body_bytes_max: Size,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Bytes of a body that are held, and that room is made for, before any of it is here.
-const FIRST_BYTES_MAX: usize = 16 << 10;
+const FIRST_BYTES_MAX: usize = 4 << 10;
 
 /// The stage; `below` is the rest of the way.
 pub async fn collect<S, B>(gateway: Arc<Gateway>, below: S, request: Routed<B>) -> Result<Reply, BoxError>

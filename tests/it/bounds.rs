@@ -8,6 +8,8 @@ use crate::harness::*;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const UNLIMITED: &str = "limits.per_ip = 'unlimited'";
+/// A body may take longer than any test waits.
+const PATIENT: &str = "body_timeout = '60s'\nrequest_timeout = '60s'";
 
 /// Most memory the gateway has had so far, in KiB.
 fn peak_kib(gateway: &Gateway) -> u64 {
@@ -53,7 +55,7 @@ fn dawdle(gateway: &Gateway, count: u32) -> Vec<TcpStream> {
 #[test]
 fn bodies_that_do_not_come_take_no_room_from_those_that_do() {
     let sink = Sink::start();
-    let config = Config { top: UNLIMITED, server: "body_timeout = '14s'", ..Config::to(sink.address) };
+    let config = Config { top: UNLIMITED, server: PATIENT, ..Config::to(sink.address) };
     let gateway = Gateway::start(&config.text());
     let _dawdling = dawdle(&gateway, 1100);
     for id in ["a1", "a2", "a3"] {
@@ -64,7 +66,8 @@ fn bodies_that_do_not_come_take_no_room_from_those_that_do() {
 #[test]
 fn requests_that_are_not_here_yet_are_none_of_requests_max() {
     let sink = Sink::start();
-    let config = Config { server: "requests_max = 1\nbody_timeout = '14s'", ..Config::to(sink.address) };
+    let server = &format!("{PATIENT}\nrequests_max = 1");
+    let config = Config { server, ..Config::to(sink.address) };
     let gateway = Gateway::start(&config.text());
     let _dawdling = dawdle(&gateway, 10);
     send(&gateway, "sendauth", &approval("a1")).id();

@@ -4,19 +4,22 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::Path,
-    process::Command,
+    process::{self, Command},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
 };
 
+use figment::value::Dict;
+use hookwarden::{app, config};
 use serde_json::Value;
 
 use crate::harness::{
-    ADMIN_TOKEN, Answer, Behaviour, Client, Config, Gate, Gateway, Sink, approval, replace, request, send,
-    send_to, sha256_hex,
+    ADMIN_TOKEN, Answer, Behaviour, Client, Config, Gate, Gateway, PATIENCE, Sink, approval, nobody, replace,
+    request, send, send_to, sha256_hex,
 };
 
 const SUCCESSES: &str = r#"hookwarden_config_reloads_total{result="success"}"#;
@@ -350,6 +353,38 @@ fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_nothing_up() {
     send(&gateway, "sendauth", &approval("1")).id();
     gateway.signal("TERM");
     assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn a_reload_that_hangs_does_not_keep_a_stop_from_being_heard() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("hookwarden.toml");
+    let text = Config::to(nobody()).text().replace("token_env", "# ");
+    let text = text.replace("secret_env = \"", "secret = \"0123456789abcdef-");
+    fs::write(&path, text).expect("written");
+    let (gate, (begun, begins)) = (Arc::new(Gate::default()), mpsc::channel());
+    let held = Arc::clone(&gate);
+    let hangs = AtomicBool::new(false);
+    let load: app::Load = Arc::new(move || {
+        if hangs.swap(true, Ordering::Relaxed) {
+            begun.send(()).expect("it is waited for");
+            held.wait();
+        }
+        config::load(Some(&path), [], &Dict::new())
+    });
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let running = app::start(load).await.expect("it starts");
+        let stopper = thread::spawn(move || {
+            let signal = |name: &str| Command::new("kill").args([name, &process::id().to_string()]).status();
+            signal("-HUP").expect("kill");
+            begins.recv_timeout(PATIENCE).expect("a reload");
+            signal("-TERM").expect("kill");
+        });
+        tokio::time::timeout(PATIENCE / 2, running.until_signal()).await.expect("it is heard");
+        stopper.join().expect("no panic");
+    });
+    gate.open();
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Gate {
         self.1.notify_all();
     }
 
-    fn wait(&self) {
+    pub fn wait(&self) {
         let open = self.0.lock().unwrap();
         drop(self.1.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
     }
