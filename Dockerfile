@@ -14,7 +14,9 @@ RUN readelf --dynamic --program-headers target/release/hookwarden > /tmp/elf && 
 FROM scratch
 COPY --from=build /build/target/release/hookwarden /hookwarden
 USER 65532:65532
+# For `run`, and for `health`, which learns from it where to ask.
+ENV HOOKWARDEN_CONFIG=/etc/hookwarden/hookwarden.toml
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/hookwarden", "health"]
 ENTRYPOINT ["/hookwarden"]
-CMD ["run", "--config", "/etc/hookwarden/hookwarden.toml"]
+CMD ["run"]
