@@ -128,7 +128,7 @@ impl Metrics {
             config_reloads: family!("config_reloads", "Reloads of the configuration"),
             config_last_reload_successful: family!(
                 "config_last_reload_successful",
-                "1 if the configuration on disk is the one in use"
+                "1 if the last reload was taken, 0 if it was refused"
             ),
             last_event_timestamp: family!("last_event_timestamp_seconds", "When an event was last accepted"),
             registry,

@@ -38,8 +38,7 @@ pub fn init(log: &Log) -> io::Result<LogGuard> {
 /// Logs what is wrong with a configuration, or unwise: a line a problem.
 pub fn problems(report: &Report) {
     for problem in report.problems() {
-        let (key, text, hint) =
-            (problem.key.join("."), &problem.text, problem.hint.as_deref().unwrap_or_default());
+        let (key, text, hint) = (problem.key.join("."), &problem.text, problem.hint.as_deref());
         match problem.severity {
             Severity::Error => tracing::error!(key, hint, "{text}"),
             Severity::Warning => tracing::warn!(key, hint, "{text}"),

@@ -186,7 +186,7 @@ impl Running {
             () = stop.heard() => {}
             () = reload => {}
         }
-        tracing::info!("stopping: running requests finish");
+        tracing::info!("stopping: new work until `server.drain_delay` is over, then running requests finish");
         tokio::select! {
             () = listeners.stop() => tracing::info!("stopped"),
             () = stop.heard() => tracing::warn!("stopped at once, by a second signal"),

@@ -20,6 +20,8 @@ use crate::{
 /// Swaps configurations.
 pub(super) struct Reloader {
     load: Load,
+    /// What the process was started with: listeners and the like stay so until a restart.
+    started: Settings,
     current: Loaded,
     gateway: Arc<ArcSwap<Gateway>>,
     tls: Option<Tls>,
@@ -40,7 +42,8 @@ impl Reloader {
     ) -> Self {
         let files = current.files();
         let seen = Some(Fingerprint::of(&files));
-        Self { load, current, gateway, tls, admin, files, seen }
+        let started = current.settings.clone();
+        Self { load, started, current, gateway, tls, admin, files, seen }
     }
 
     /// Returns when a file the configuration depends on has other contents than at the last reload.
@@ -106,7 +109,7 @@ impl Reloader {
 
     /// From now on, this configuration is in use. What is unwise about it.
     fn take(&mut self, loaded: Loaded, mut assembly: Assembly) -> Report {
-        assembly.warnings.extend(fixed(&self.current.settings, &loaded.settings));
+        assembly.warnings.extend(fixed(&self.started, &loaded.settings));
         if let (Some(tls), Some(new)) = (&self.tls, &assembly.tls) {
             tls.replace(new);
         }

@@ -210,7 +210,7 @@ impl Assembler<'_> {
             Assurance::Signed | Assurance::Network => return,
             Assurance::SignedWeak => {
                 "the vendor's signature is weak (a plain hash); hookwarden makes it safe by refusing what could be \
-                 extended, yet a stolen delivery can be guessed at: use a long random secret"
+                 extended, yet whoever has a delivery can try out secrets on it: use a long random one"
             }
             Assurance::SharedSecret => {
                 "the vendor does not sign the body: who sees one delivery can forge any; add `allow` if the vendor \

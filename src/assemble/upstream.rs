@@ -69,12 +69,14 @@ impl Assembler<'_> {
             self.problems.push(problem.with_hint(hint));
             return None;
         }
-        let plain = |secret: &Secret| {
+        let ambiguous = |secret: &Secret| {
             let text = secret.expose();
-            !text.strip_prefix(b"v1,").unwrap_or(text).starts_with(b"whsec_")
+            let encoded = text.strip_prefix(b"v1,").unwrap_or(text).strip_prefix(b"whsec_");
+            encoded.is_none_or(|encoded| !encoded.len().is_multiple_of(4))
         };
-        if secrets.iter().any(plain) {
-            let text = "a signing secret without `whsec_` is taken as it is; Standard Webhooks libraries take it for base64";
+        if secrets.iter().any(ambiguous) {
+            let text = "Standard Webhooks libraries read this secret otherwise, so the app will refuse every delivery: \
+                        here one without `whsec_` is taken as it is, and base64 may lack its `=`";
             let problem = Problem::warning(&["upstreams", name, fields.given()], text);
             self.problems.push(problem.with_hint("make one with: echo \"whsec_$(openssl rand -base64 32)\""));
         }

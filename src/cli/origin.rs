@@ -29,7 +29,11 @@ impl Origin {
     pub(super) fn vendor(name: &str) -> Result<Self, Failure> {
         let Some(file) = vendor::builtin(name) else {
             let known: Vec<&str> = vendor::BUILTIN.iter().map(|(name, _)| *name).collect();
-            return Err(anyhow!("no such vendor; there are: {}", known.join(", ")).into());
+            return Err(anyhow!(
+                "no such vendor; there are: {}; a source of your own needs --config FILE",
+                known.join(", ")
+            )
+            .into());
         };
         let mut verify = file.verify.clone();
         if let Some(header) = assumed_header(name, &verify) {

@@ -57,7 +57,8 @@ pub struct SourceSettings {
     pub filters: Option<Vec<String>>,
     /// The vendor-side tenant, part of the CloudEvents `source`. Default `main`.
     pub tenant: Option<String>,
-    /// The CloudEvents `source` itself. Default `{public_url}/{vendor}/{tenant}`.
+    /// The CloudEvents `source` itself. Default `{public_url}/{vendor}/{tenant}`, or
+    /// `/hookwarden/{vendor}/{tenant}` without a `public_url`.
     pub source: Option<String>,
     /// Name of every event of this source, for vendors that send one kind and do not name it. Default: the vendor's.
     pub event: Option<String>,

@@ -89,7 +89,8 @@ impl Sighting {
         self.answered = true;
         let status = answer.status().as_u16();
         let duration_ms = self.count(status);
-        let (source, method, path) = (self.source_name(), self.method, self.path.as_str());
+        let (source, method) = (self.source_name(), self.method);
+        let path = Some(self.path.as_str()).filter(|path| !path.is_empty());
         match answer.extensions().get::<Outcome>() {
             Some(Outcome::Taken(events)) => {
                 for event in events {

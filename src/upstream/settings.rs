@@ -30,7 +30,7 @@ pub struct Settings {
     pub format: Option<Format>,
     /// Longest time one attempt may take, from connecting to the last byte of the answer. Default 8s.
     pub timeout: Option<Span>,
-    /// Repeats of a direct delivery, only where the request surely did not reach the app.
+    /// Repeats of a direct delivery, only where the app surely did not take it: no connection, or 503 with `Retry-After`.
     pub retry: Option<Retry>,
     /// Most requests the app is sent. Default unlimited.
     pub rate: Option<Rate>,

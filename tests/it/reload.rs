@@ -458,4 +458,8 @@ fn what_takes_a_restart_is_said() {
     let said = |line: &&Value| line["message"] == "a change here takes a restart";
     assert_eq!(warnings.iter().find(said).expect("said")["key"], "server");
     send(&gateway, "sendauth", &approval("1")).id();
+    // Back at what runs, nothing waits for a restart.
+    let lines = gateway.log_lines();
+    assert!(is_taken(&gateway.reconfigure(good)));
+    assert!(gateway.log().lines().skip(lines).all(|line| !line.contains("takes a restart")));
 }

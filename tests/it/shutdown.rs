@@ -50,7 +50,7 @@ fn held() -> (Sink, Arc<Gate>) {
 
 fn terminate(gateway: &Gateway) {
     gateway.signal("TERM");
-    gateway.logged(|line| line["message"] == "stopping: running requests finish");
+    gateway.logged(|line| line["message"].as_str().is_some_and(|text| text.starts_with("stopping")));
 }
 
 fn config(sink: &Sink, server: &str) -> String {
