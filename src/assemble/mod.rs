@@ -110,8 +110,8 @@ struct Assembler<'a> {
     problems: Vec<Problem>,
     /// The vendor files in use, by name.
     files: BTreeMap<String, VendorFile>,
-    /// Plans that sources without wishes of their own share.
-    plans: HashMap<String, Arc<Plan>>,
+    /// Plans that sources without wishes of their own share. None: its faults have been told.
+    plans: HashMap<String, Option<Arc<Plan>>>,
     /// The apps that could be built, by name.
     apps: Apps,
 }
@@ -235,17 +235,13 @@ impl Assembler<'_> {
         key: &[&str],
     ) -> Option<Arc<Plan>> {
         let plain = options == Options::default();
-        if let Some(plan) = self.plans.get(name).filter(|_| plain) {
-            return Some(Arc::clone(plan));
+        match self.plans.get(name) {
+            Some(None) => return None,
+            Some(plan) if plain => return plan.clone(),
+            _ => {}
         }
-        match Plan::compile(name, file, options) {
-            Ok(plan) => {
-                let plan = Arc::new(plan);
-                if plain {
-                    self.plans.insert(name.to_owned(), Arc::clone(&plan));
-                }
-                Some(plan)
-            }
+        let plan = match Plan::compile(name, file, options) {
+            Ok(plan) => Some(Arc::new(plan)),
             Err(faults) => {
                 for Fault { path, text } in faults {
                     let path: Vec<&str> =
@@ -254,7 +250,11 @@ impl Assembler<'_> {
                 }
                 None
             }
+        };
+        if plain {
+            self.plans.insert(name.to_owned(), plan.clone());
         }
+        plan
     }
 }
 

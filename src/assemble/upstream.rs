@@ -75,8 +75,8 @@ impl Assembler<'_> {
             encoded.is_none_or(|encoded| !encoded.len().is_multiple_of(4))
         };
         if secrets.iter().any(ambiguous) {
-            let text = "Standard Webhooks libraries read this secret otherwise, so the app will refuse every delivery: \
-                        here one without `whsec_` is taken as it is, and base64 may lack its `=`";
+            let text = "Standard Webhooks libraries may read this secret otherwise, and then the app refuses every delivery: \
+                        without `whsec_` it is taken as it is here, and some libraries want the `=` of base64";
             let problem = Problem::warning(&["upstreams", name, fields.given()], text);
             self.problems.push(problem.with_hint("make one with: echo \"whsec_$(openssl rand -base64 32)\""));
         }
