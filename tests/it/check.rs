@@ -141,6 +141,17 @@ fn names_of_vendors_upstreams_and_paths() {
     one_error(&config, "url =", "upstreams.app.url", text);
 }
 
+/// The table in CONTRIBUTING.md, with a slip in it, which its source does not repeat.
+#[test]
+fn a_vendor_of_ones_own() {
+    let guide = fs::read_to_string(root().join("CONTRIBUTING.md")).expect("CONTRIBUTING.md");
+    let table = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a table");
+    let config = table.replace("ACME_SECRET", "SENDAUTH_SECRET").replace("subject.email", "subject.emial");
+    let key = "vendors.acme.map.user.\"subject.emial\"";
+    let text = "no member of the identity event has this name, or it is not yours to set";
+    one_error(&config, "\"subject.emial", key, text);
+}
+
 #[test]
 fn secrets_in_variables_that_protect_nothing() {
     for (variable, text) in [
