@@ -49,6 +49,18 @@ impl Secret {
     }
 }
 
+/// What `whsec_` stands before in a serialised Standard Webhooks secret: base64, not decoded yet. None: a plain secret.
+#[must_use]
+pub fn serialised(secret: &[u8]) -> Option<&[u8]> {
+    unversioned(secret).strip_prefix(b"whsec_")
+}
+
+/// Without the version that some write in front, as in `v1,whsec_…`.
+#[must_use]
+pub fn unversioned(secret: &[u8]) -> &[u8] {
+    secret.strip_prefix(b"v1,").unwrap_or(secret)
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({})", self.id.as_deref().unwrap_or("-"))

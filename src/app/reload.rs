@@ -15,6 +15,7 @@ use crate::{
     config::{Loaded, Problem, Report, Settings, watch::Fingerprint},
     gateway::Gateway,
     server::Tls,
+    units::Span,
 };
 
 /// Swaps configurations.
@@ -22,7 +23,8 @@ pub(super) struct Reloader {
     load: Load,
     /// What the process was started with: listeners and the like stay so until a restart.
     started: Settings,
-    current: Loaded,
+    /// Between two looks.
+    poll: Span,
     gateway: Arc<ArcSwap<Gateway>>,
     tls: Option<Tls>,
     admin: Admin,
@@ -42,14 +44,15 @@ impl Reloader {
     ) -> Self {
         let files = current.files();
         let seen = Some(Fingerprint::of(&files));
-        let started = current.settings.clone();
-        Self { load, started, current, gateway, tls, admin, files, seen }
+        let poll = current.settings.reload.poll;
+        let started = current.settings;
+        Self { load, started, poll, gateway, tls, admin, files, seen }
     }
 
     /// Returns when a file the configuration depends on has other contents than at the last reload.
     pub(super) async fn changed(&self) {
         loop {
-            sleep(self.current.settings.reload.poll.0).await;
+            sleep(self.poll.0).await;
             let files = self.files.clone();
             let now = spawn_blocking(move || Fingerprint::of(files)).await.ok();
             if now.is_some() && now != self.seen {
@@ -65,7 +68,7 @@ impl Reloader {
         metrics.reloaded(matches!(built, Ok(Ok(_))));
         match built {
             Ok(Ok((loaded, assembly))) => {
-                let report = self.take(loaded, assembly);
+                let report = self.take(&loaded, assembly);
                 logging::problems(&report);
                 tracing::info!("configuration reloaded");
                 Ok(report.to_string())
@@ -108,7 +111,7 @@ impl Reloader {
     }
 
     /// From now on, this configuration is in use. What is unwise about it.
-    fn take(&mut self, loaded: Loaded, mut assembly: Assembly) -> Report {
+    fn take(&mut self, loaded: &Loaded, mut assembly: Assembly) -> Report {
         assembly.warnings.extend(fixed(&self.started, &loaded.settings));
         if let (Some(tls), Some(new)) = (&self.tls, &assembly.tls) {
             tls.replace(new);
@@ -118,9 +121,8 @@ impl Reloader {
         let entries_max = usize::try_from(loaded.settings.store.entries_max).unwrap_or(usize::MAX);
         assembly.gateway.shared.store.resize(entries_max);
         self.gateway.store(Arc::new(assembly.gateway));
-        let report = loaded.report(assembly.warnings);
-        self.current = loaded;
-        report
+        self.poll = loaded.settings.reload.poll;
+        loaded.report(assembly.warnings)
     }
 }
 

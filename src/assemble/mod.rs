@@ -19,7 +19,7 @@ use crate::{
     secret::Secret,
     server::Tls,
     source::App,
-    vendor::{BUILTIN, Options, Plan, builtin, compile::Fault, format::VendorFile},
+    vendor::{BUILTIN, Options, Plan, compile::Fault, format::VendorFile},
 };
 
 /// What a configuration amounts to.
@@ -69,7 +69,7 @@ pub fn assemble(
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
-    let base = settings.public_url.as_deref().map(|url| url.trim_end_matches('/'));
+    let base = settings.base_url();
     let dataschema = base.map(|base| format!("{base}{SCHEMA_PATH}"));
     let path_behind_host =
         base.and_then(|base| base.split("://").nth(1)?.split_once('/')).map(|(_, path)| path);
@@ -211,7 +211,7 @@ impl Assembler<'_> {
 
     /// The file of a vendor: built in, or the operator's.
     fn vendor(&mut self, name: &str, key: &[&str]) -> Option<VendorFile> {
-        let file = self.settings.vendors.get(name).cloned().or_else(|| builtin(name));
+        let file = self.settings.vendor_file(name);
         if file.is_none() {
             let own = self.settings.vendors.keys().map(String::as_str);
             let known: Vec<&str> = BUILTIN.iter().map(|(name, _)| *name).chain(own).collect();

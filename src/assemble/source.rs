@@ -135,7 +135,7 @@ impl Assembler<'_> {
     }
 
     fn path(&mut self, name: &str, settings: &SourceSettings) -> Option<String> {
-        let path = settings.path.clone().unwrap_or_else(|| format!("/in/{name}"));
+        let path = settings.path_of(name);
         let plain = path.starts_with('/')
             && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
         if !plain {
@@ -175,8 +175,7 @@ impl Assembler<'_> {
         let read = secrets::read(&fields, &table, self.env);
         let (secrets, warnings) = read.map_err(|problems| self.problems.extend(problems)).ok()?;
         self.problems.extend(warnings);
-        let url =
-            self.settings.public_url.as_ref().map(|base| format!("{}{path}", base.trim_end_matches('/')));
+        let url = self.settings.base_url().map(|base| format!("{base}{path}"));
         let verify = settings.verify.over(&file.verify);
         if verify.scheme == Some(SchemeName::None) && !secrets.is_empty() {
             self.error(
@@ -305,7 +304,7 @@ impl Assembler<'_> {
     }
 
     fn origin(&self, settings: &SourceSettings, vendor: &str, tenant: &str) -> Origin {
-        let base = self.settings.public_url.as_deref().map(|url| url.trim_end_matches('/'));
+        let base = self.settings.base_url();
         let own = || match base {
             Some(base) => format!("{base}/{vendor}/{tenant}"),
             None => format!("/hookwarden/{vendor}/{tenant}"),

@@ -6,7 +6,7 @@ use super::{Apps, Assembler};
 use crate::{
     config::{Problem, secrets},
     file,
-    secret::Secret,
+    secret::{Secret, serialised},
     source::App,
     units::Size,
     upstream::{Roots, Settings, Signer, Target, Upstream},
@@ -70,9 +70,7 @@ impl Assembler<'_> {
             return None;
         }
         let ambiguous = |secret: &Secret| {
-            let text = secret.expose();
-            let encoded = text.strip_prefix(b"v1,").unwrap_or(text).strip_prefix(b"whsec_");
-            encoded.is_none_or(|encoded| !encoded.len().is_multiple_of(4))
+            serialised(secret.expose()).is_none_or(|encoded| !encoded.len().is_multiple_of(4))
         };
         if secrets.iter().any(ambiguous) {
             let text = "Standard Webhooks libraries may read this secret otherwise, and then the app refuses every delivery: \

@@ -53,17 +53,17 @@ impl Origin {
             return Err(anyhow!("no such source; there are: {}", known.join(", ")).into());
         };
         let vendor = source.vendor.as_deref().unwrap_or_default();
-        let file = settings.vendors.get(vendor).cloned().or_else(|| vendor::builtin(vendor));
+        let file = settings.vendor_file(vendor);
         let file = file.with_context(|| format!("the source {name} has no vendor that is known"))?;
         let fields = SecretFields::from(source);
         let read = secrets::read(&fields, &["sources", name], &|name| env::var_os(name));
         let (secrets, _) = read.map_err(|problems| Failure::Config(loaded.report(problems)))?;
-        let path = source.path.clone().unwrap_or_else(|| format!("/in/{name}"));
+        let path = source.path_of(name);
         let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
         Ok(Self {
             verify: source.verify.over(&file.verify),
             to: format!("{scheme}://{}{path}", reachable(settings.server.listen)),
-            url: settings.public_url.as_ref().map(|base| format!("{}{path}", base.trim_end_matches('/'))),
+            url: settings.base_url().map(|base| format!("{base}{path}")),
             // Without a secret there is nothing to sign with: a source that is not verified.
             secret: Some(secrets.into_iter().next().unwrap_or_else(|| Secret::new(None, Vec::new()))),
             file,

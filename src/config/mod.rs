@@ -28,7 +28,7 @@ use crate::{
     server,
     units::{Period, Rate, Size, Span},
     upstream,
-    vendor::format::VendorFile,
+    vendor::{self, format::VendorFile},
 };
 
 pub use self::{
@@ -134,6 +134,20 @@ pub enum LogFormat {
 pub struct Reload {
     /// How often the contents of the configuration, of secrets and of certificates are looked at. Default `2s`.
     pub poll: Span,
+}
+
+impl Settings {
+    /// `public_url` without a slash at its end: a path follows it.
+    #[must_use]
+    pub fn base_url(&self) -> Option<&str> {
+        self.public_url.as_deref().map(|url| url.trim_end_matches('/'))
+    }
+
+    /// The file of a vendor: the operator's, or built in.
+    #[must_use]
+    pub fn vendor_file(&self, name: &str) -> Option<VendorFile> {
+        self.vendors.get(name).cloned().or_else(|| vendor::builtin(name))
+    }
 }
 
 // === defaults ===

@@ -92,6 +92,14 @@ pub enum Delivery {
     Direct,
 }
 
+impl SourceSettings {
+    /// The path vendors post to, of the source of that name.
+    #[must_use]
+    pub fn path_of(&self, name: &str) -> String {
+        self.path.clone().unwrap_or_else(|| format!("/in/{name}"))
+    }
+}
+
 impl fmt::Debug for SourceSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SourceSettings").finish_non_exhaustive()

@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
-use crate::secret::SECRET_BYTES_MIN;
+use crate::secret::{SECRET_BYTES_MIN, serialised};
 
 /// Why these bytes protect nothing, and what to do. `allow_weak`: none where it cannot be set.
 pub(super) fn unfit(bytes: &[u8], allow_weak: Option<bool>) -> Option<(String, String)> {
@@ -30,7 +30,7 @@ pub(super) fn unfit(bytes: &[u8], allow_weak: Option<bool>) -> Option<(String, S
 
 /// Length of the key: of what `whsec_…` stands for, else of the text. None: that is not base64.
 fn key_bytes(bytes: &[u8]) -> Option<usize> {
-    let Some(text) = bytes.strip_prefix(b"v1,").unwrap_or(bytes).strip_prefix(b"whsec_") else {
+    let Some(text) = serialised(bytes) else {
         return Some(bytes.len());
     };
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();

@@ -7,10 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
 use sha2::Sha256;
 
-use crate::secret::Secret;
-
-/// What a serialised Standard Webhooks secret begins with.
-const PREFIX: &str = "whsec_";
+use crate::secret::{Secret, serialised, unversioned};
 
 /// Signs with each of an upstream's secrets.
 #[derive(Clone)]
@@ -55,10 +52,8 @@ impl Signer {
 }
 
 fn key_bytes(secret: &[u8]) -> Option<Vec<u8>> {
-    // Some write the version in front, as in `v1,whsec_…`.
-    let secret = secret.strip_prefix(b"v1,").unwrap_or(secret);
-    match secret.strip_prefix(PREFIX.as_bytes()) {
-        None => Some(secret.to_vec()),
+    match serialised(secret) {
+        None => Some(unversioned(secret).to_vec()),
         Some(encoded) => {
             let unpadded =
                 encoded.strip_suffix(b"==").or_else(|| encoded.strip_suffix(b"=")).unwrap_or(encoded);

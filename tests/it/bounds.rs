@@ -6,7 +6,6 @@ use serde_json::json;
 
 use crate::harness::*;
 
-const JSON: (&str, &str) = ("content-type", "application/json");
 const UNLIMITED: &str = "limits.per_ip = 'unlimited'";
 /// A body may take longer than any test waits.
 const PATIENT: &str = "body_timeout = '60s'\nrequest_timeout = '60s'";

@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 
 use crate::harness::*;
 
-const JSON: (&str, &str) = ("content-type", "application/json");
-
 /// Headers of every delivery.
 const ALWAYS: [&str; 11] = [
     "host",

@@ -28,6 +28,8 @@ pub const ZENLOGIN_SECRET: &str = "sk_live_zenlogin-test-secret-0001";
 pub const AUTHPI_SECRET: &str = "whs_authpi-test-secret-0001";
 pub const AUTHALERT_SECRET: &str = "authalert-test-secret-0001";
 pub const ADMIN_TOKEN: &str = "admin-test-token-00000001";
+/// The header of every vendor's body.
+pub const JSON: (&str, &str) = ("content-type", "application/json");
 pub const PUBLIC_URL: &str = "https://hooks.example.com";
 
 /// Runs the gateway's own executable, with the secrets in its environment and nothing else.

@@ -5,8 +5,6 @@ use std::{io::Write, sync::Arc};
 
 use crate::harness::*;
 
-const JSON: (&str, &str) = ("content-type", "application/json");
-
 /// Checks the headers of a refusal by this limit, and returns how long to wait, in seconds.
 #[track_caller]
 fn limited(answer: &Answer, policy: &str, quota_and_window: &str) -> u64 {

@@ -5,8 +5,6 @@ use serde_json::{Value, json};
 
 use crate::harness::*;
 
-const JSON: (&str, &str) = ("content-type", "application/json");
-
 fn count(gateway: &Gateway, vendor: &str, event_type: &str, result: &str) -> f64 {
     let labels = format!("source=\"{vendor}\",vendor=\"{vendor}\",type=\"{event_type}\",result=\"{result}\"");
     gateway.metric(&format!("hookwarden_events_total{{{labels}}}"))

@@ -5,8 +5,6 @@ use std::io::Write;
 
 use crate::harness::*;
 
-const JSON: (&str, &str) = ("content-type", "application/json");
-
 #[test]
 fn what_is_refused_poisons_nothing() {
     let sink = Sink::start();

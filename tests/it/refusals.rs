@@ -5,8 +5,6 @@ use std::{collections::BTreeMap, io::Write};
 
 use crate::harness::*;
 
-const JSON: (&str, &str) = ("content-type", "application/json");
-
 /// A vendor that signs the time, beside the five.
 const TIMED: &str = r#"
 [sources.timed]
