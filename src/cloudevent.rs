@@ -1,17 +1,24 @@
 //! The CloudEvents 1.0 envelope: structured (one JSON document) and binary (`ce-*` headers). Identity event §2.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::{
     identity::{EventId, time},
-    json::write,
+    json::{Document, write},
     scheme::Assurance,
     vendor::Reading,
 };
 
 /// Content type of an event in structured mode.
 pub const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
+
+/// Marks what an operator has asked for again.
+const REPLAY: &str = "hwreplay";
+
+/// Room for the attributes of an event.
+const CONTEXT_BYTES: usize = 1024;
 
 /// What a source puts into all its events.
 #[derive(Clone, Debug)]
@@ -39,6 +46,23 @@ pub struct Envelope<'a> {
 impl Envelope<'_> {
     /// The event in structured mode; `data` writes the data object.
     pub fn structured(&self, capacity: usize, data: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = self.context(capacity);
+        write::name(&mut out, "data");
+        data(&mut out);
+        out.push(b'}');
+        out
+    }
+
+    /// All but the data, as a JSON object: from it [`Context`] makes either form.
+    #[must_use]
+    pub fn context_object(&self) -> Vec<u8> {
+        let mut out = self.context(CONTEXT_BYTES);
+        out.push(b'}');
+        out
+    }
+
+    /// The beginning of the event in structured mode, without a brace at its end.
+    fn context(&self, capacity: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(capacity);
         out.push(b'{');
         self.attributes(|name, value| {
@@ -56,20 +80,13 @@ impl Envelope<'_> {
                 }
             }
         });
-        write::name(&mut out, "data");
-        data(&mut out);
-        out.push(b'}');
         out
     }
 
     /// The attributes as headers (CloudEvents HTTP binding §3.1.3). Of the data they say no more than the body itself:
     /// no `datacontenttype`, and a `dataschema` only if the body is the data object.
     pub fn binary(&self, headers: &mut HeaderMap, body_is_data: bool) {
-        let mut put = |name: &str, text: &str| {
-            // Unwrap safety: names are the attributes' own, and encoded values are visible ASCII.
-            let name = HeaderName::try_from(format!("ce-{name}")).expect("a header name");
-            headers.insert(name, HeaderValue::try_from(encoded(text)).expect("visible ASCII"));
-        };
+        let mut put = |name: &str, text: &str| attribute(headers, name, text);
         self.attributes(|name, value| match value {
             Value::Text(text) => put(name, text),
             Value::True => put(name, "true"),
@@ -109,6 +126,72 @@ impl Envelope<'_> {
             put("hwtest", Value::True);
         }
     }
+}
+
+/// The context of an event that was stored: what [`Envelope::context_object`] made.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// A JSON object.
+    pub attributes: &'a Bytes,
+    /// Whether an operator has asked for it again.
+    pub replay: bool,
+}
+
+impl Context<'_> {
+    /// The event in structured mode.
+    #[must_use]
+    pub fn structured(&self, data: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.attributes.len() + data.len() + 32);
+        out.extend_from_slice(self.attributes.strip_suffix(b"}").unwrap_or_default());
+        if self.replay {
+            write::name(&mut out, REPLAY);
+            out.extend_from_slice(b"true");
+        }
+        write::name(&mut out, "data");
+        out.extend_from_slice(data);
+        out.push(b'}');
+        out
+    }
+
+    /// The attributes as headers, as [`Envelope::binary`] writes them.
+    pub fn binary(&self, headers: &mut HeaderMap, body_is_data: bool) {
+        self.each(|name, value| match name {
+            "datacontenttype" => {}
+            "dataschema" if !body_is_data => {}
+            _ => attribute(headers, name, value),
+        });
+        if self.replay {
+            attribute(headers, REPLAY, "true");
+        }
+    }
+
+    /// One attribute, if it is there.
+    #[must_use]
+    pub fn attribute(&self, wanted: &str) -> Option<String> {
+        let mut found = None;
+        self.each(|name, value| {
+            if name == wanted {
+                found = Some(value.to_owned());
+            }
+        });
+        found
+    }
+
+    fn each(&self, mut visit: impl FnMut(&str, &str)) {
+        // Ours, and whole: its checksum was right.
+        let Ok(document) = Document::parse(self.attributes.clone()) else { return };
+        for (name, value) in document.members(Document::ROOT) {
+            let Some(name) = document.string(name) else { continue };
+            // All are texts, but for `hwtest`, which is true.
+            visit(&name, &document.string(value).unwrap_or_else(|| document.raw(value).into()));
+        }
+    }
+}
+
+fn attribute(headers: &mut HeaderMap, name: &str, text: &str) {
+    // Unwrap safety: names are the attributes' own, and encoded values are visible ASCII.
+    let name = HeaderName::try_from(format!("ce-{name}")).expect("a header name");
+    headers.insert(name, HeaderValue::try_from(encoded(text)).expect("visible ASCII"));
 }
 
 enum Value<'a> {

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
+    config::Delivery as Handover,
     identity::EventId,
     json::Document,
     scheme::Proof,
@@ -201,9 +202,26 @@ impl Event {
         &self.reading
     }
 
+    /// The first way it goes.
     #[must_use]
     pub fn route(&self) -> &Route {
         &self.delivery.source.routes[self.route]
+    }
+
+    /// The ways it goes: a direct delivery has one, into the inbox leads every one that takes its type.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        let source = self.delivery.source();
+        let (event_type, all) = (self.reading.event_type, source.delivery == Handover::Inbox);
+        let others = source.routes.iter().skip(self.route + 1);
+        let others = others.filter(move |route| all && route.types.lets(event_type));
+        [self.route()].into_iter().chain(others)
+    }
+
+    /// With its id, what an event is known by: where it comes from, as far as that is proven, and its ways. So an unsigned
+    /// copy does not stand in the way of the signed one, and another app gets the event too.
+    #[must_use]
+    pub fn scope(&self) -> u128 {
+        self.routes().fold(self.delivery.verification.assurance as u128, |scope, route| scope ^ route.scope)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all requests share: one value a configuration, and what outlives configurations.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -15,7 +15,14 @@ use jiff::Timestamp;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 
-use crate::{clock::Clock, limit::PerAddress, metrics::Metrics, source::Source, store::Memory};
+use crate::{
+    clock::Clock,
+    inbox::Inbox,
+    limit::PerAddress,
+    metrics::Metrics,
+    source::{App, Source},
+    store::Memory,
+};
 
 /// Most refusals that are remembered for the admin API.
 pub const REJECTIONS_MAX: usize = 256;
@@ -24,6 +31,10 @@ pub const REJECTIONS_MAX: usize = 256;
 pub struct Gateway {
     /// By exact path.
     pub sources: HashMap<Box<str>, Arc<Source>>,
+    /// The path of each, by name.
+    pub paths: HashMap<Arc<str>, Box<str>>,
+    /// By name.
+    pub apps: BTreeMap<String, Arc<App>>,
     /// Networks whose word on the client's address counts.
     pub trusted_proxies: Vec<IpNet>,
     pub per_address: Arc<PerAddress>,
@@ -46,6 +57,8 @@ pub struct Shared {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub store: Arc<Memory>,
+    /// Open from the start to the end, if there is one.
+    pub inbox: OnceLock<Arc<Inbox>>,
     pub rejections: Rejections,
     /// Requests that may be there at once, those whose bodies are still coming included.
     pub arrivals: Arc<Semaphore>,
@@ -89,6 +102,12 @@ pub struct Rejected {
 }
 
 impl Gateway {
+    /// The source of that name.
+    #[must_use]
+    pub fn source_named(&self, name: &str) -> Option<&Arc<Source>> {
+        self.sources.get(self.paths.get(name)?)
+    }
+
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
@@ -110,6 +129,7 @@ impl Shared {
         Arc::new(Self {
             store: Memory::new(bounds.entries_max, metrics.dedup_evictions.clone(), &clock),
             metrics,
+            inbox: OnceLock::new(),
             rejections: Rejections::default(),
             arrivals: semaphore(bounds.arrivals_max),
             requests: semaphore(bounds.requests_max),
@@ -119,6 +139,12 @@ impl Shared {
             cut_off: OnceLock::new(),
             clock,
         })
+    }
+
+    /// What must survive a crash is kept there.
+    #[must_use]
+    pub fn inbox(&self) -> Option<&Arc<Inbox>> {
+        self.inbox.get()
     }
 
     #[must_use]

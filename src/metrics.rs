@@ -44,6 +44,7 @@ labels! {
     OfDelivery { upstream: String, result: &'static str, code: String }
     OfUpstream { upstream: String }
     OfPair { source: String, upstream: String }
+    OfState { upstream: String, state: &'static str }
     OfBackend { backend: &'static str }
     OfResult { result: &'static str }
 }
@@ -68,6 +69,11 @@ pub struct Metrics {
     pub end_to_end_duration: Family<OfPair, Histogram, fn() -> Histogram>,
     pub dedup_entries: Gauge,
     pub dedup_evictions: Counter,
+    pub inbox_events: Family<OfState, Gauge>,
+    pub inbox_bytes: Gauge,
+    pub inbox_oldest_event_timestamp: Family<OfUpstream, Float>,
+    pub inbox_damaged: Counter,
+    pub inbox_errors: Counter,
     pub config_reloads: Family<OfResult, Counter>,
     pub config_last_reload_successful: Gauge,
     pub last_event_timestamp: Family<OfSource, Float>,
@@ -93,6 +99,7 @@ impl Metrics {
         }
         let store_errors: Family<OfBackend, Counter> = family!("store_errors", "Failures of the store");
         drop(store_errors.get_or_create(&OfBackend { backend: "memory" }));
+        let inbox_errors = store_errors.get_or_create_owned(&OfBackend { backend: "sqlite" });
         let metrics = Self {
             http_requests: family!("http_requests", "Requests answered"),
             http_request_duration: family!(
@@ -125,6 +132,14 @@ impl Metrics {
                 "dedup_evictions",
                 "Event ids forgotten before their time, for want of room"
             ),
+            inbox_events: family!("inbox_events", "Deliveries in the inbox that are not settled"),
+            inbox_bytes: family!("inbox_bytes", "Bytes in use by the inbox"),
+            inbox_oldest_event_timestamp: family!(
+                "inbox_oldest_event_timestamp_seconds",
+                "When the oldest event was received that is not delivered yet; 0 if there is none"
+            ),
+            inbox_damaged: family!("inbox_damaged", "Deliveries set aside since the disk changed them"),
+            inbox_errors,
             config_reloads: family!("config_reloads", "Reloads of the configuration"),
             config_last_reload_successful: family!(
                 "config_last_reload_successful",

@@ -61,6 +61,7 @@ codes! {
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is larger than is accepted.";
     Draining = "draining", SERVICE_UNAVAILABLE, "The gateway is shutting down.";
     InFlight = "in_flight", SERVICE_UNAVAILABLE, "The same event is being delivered.";
+    InboxUnavailable = "inbox_unavailable", SERVICE_UNAVAILABLE, "The inbox cannot take events.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The gateway failed.";
     MalformedBody = "malformed_body", BAD_REQUEST, "The body is not exactly one JSON document.";
     MalformedRequest = "malformed_request", BAD_REQUEST, "The request is not well-formed HTTP.";

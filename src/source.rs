@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::{
     cloudevent::Origin,
+    config::Delivery,
     identity::TypeFilter,
     limit::Budget,
     metrics::{RouteMetrics, SourceMetrics},
@@ -37,6 +38,7 @@ pub struct Source {
     pub routes: Vec<Route>,
     pub filters: TypeFilter,
     pub forward_tests: bool,
+    pub delivery: Delivery,
     pub dedup_window: Duration,
     pub max_age: Option<Duration>,
     pub success_status: StatusCode,
@@ -66,6 +68,10 @@ pub struct App {
     pub upstream: Upstream,
     pub format: Format,
     pub signer: Signer,
+    /// Waits between attempts to deliver from the inbox.
+    pub schedule: Vec<Duration>,
+    /// Whether the inbox keeps the order of each partition.
+    pub ordered: bool,
 }
 
 /// How the last delivery ended, for the admin API.

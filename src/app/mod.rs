@@ -17,7 +17,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,9 @@ use crate::{
     assemble::{Assembly, assemble},
     clock::Clock,
     config::{Loaded, Report, Settings, Severity},
+    courier::Couriers,
     gateway::{Gateway, Shared, SharedBounds},
+    inbox::{Inbox, OpenError, mount},
     server::{self, Bounds},
     stack::stack,
 };
@@ -52,6 +54,8 @@ pub enum StartError {
     Bind { key: &'static str, address: SocketAddr, error: io::Error },
     #[error("cannot hear signals: {0}")]
     Signals(io::Error),
+    #[error("{0} (inbox.url)")]
+    Inbox(OpenError),
 }
 
 /// A gateway that serves.
@@ -71,6 +75,7 @@ pub struct Running {
 #[derive(Debug)]
 struct Listeners {
     shared: Arc<Shared>,
+    couriers: Option<Couriers>,
     drain_delay: Duration,
     shutdown_grace: Duration,
     stop_server: CancellationToken,
@@ -125,6 +130,7 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
     let public = bind("server.listen", settings.server.listen).await?;
     let admin = bind("admin.listen", settings.admin.listen).await?;
     let gateway = Arc::new(ArcSwap::from_pointee(gateway));
+    let couriers = open_inbox(settings, &gateway)?;
     let (reload_sender, reloads) = mpsc::channel(1);
     let api = ApiAccess::new(settings.admin.api, admin_token.as_ref());
     let admin_service = Admin::new(Arc::clone(&shared), Arc::clone(&gateway), api, reload_sender);
@@ -157,13 +163,32 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
                 async move { admin.answer(peer, request).await }
             })
         }),
+        couriers: couriers.clone(),
         shared,
         stop_server,
         stop_admin,
     };
-    let reloader = Reloader::new(load, loaded, gateway, tls, admin_service);
+    let reloader = Reloader::new(load, loaded, gateway, tls, admin_service, couriers);
     tracing::info!(%listen, admin = %admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
     Ok(Running { listen, admin: admin_listen, reloader, reloads, signals, listeners })
+}
+
+/// Opens the inbox, if there is to be one, and starts its couriers.
+fn open_inbox(settings: &Settings, gateway: &Arc<ArcSwap<Gateway>>) -> Result<Option<Couriers>, StartError> {
+    let Some(url) = &settings.inbox.url else { return Ok(None) };
+    let shared = &gateway.load().shared;
+    let errors = shared.metrics.inbox_errors.clone();
+    let inbox = Inbox::open(&settings.inbox, url, kept(settings), &shared.clock, errors)
+        .map_err(StartError::Inbox)?;
+    let inbox = shared.inbox.get_or_init(|| Arc::new(inbox));
+    let drain = mount::ephemeral(&url.path).is_some();
+    Ok(Some(Couriers::start(Arc::clone(inbox), Arc::clone(gateway), drain)))
+}
+
+/// How long delivered events are kept: their ids count for as long as the longest `dedup_window`.
+fn kept(settings: &Settings) -> Duration {
+    let windows = settings.sources.values().map(|source| source.dedup_window().0);
+    windows.chain([settings.inbox.retention.0]).max().unwrap_or_default()
 }
 
 impl Running {
@@ -171,7 +196,7 @@ impl Running {
     /// second signal ends at once.
     pub async fn until_signal(self) {
         let Self { mut reloader, mut reloads, signals, listeners, .. } = self;
-        let Signals { mut hangup, mut stop } = signals;
+        let Signals { mut hangup, mut stop, _file_size } = signals;
         let reload = async {
             loop {
                 tokio::select! {
@@ -210,12 +235,19 @@ impl Listeners {
         let finish = async {
             self.server.await.unwrap_or_default();
             detached.wait().await;
+            if let Some(couriers) = &self.couriers {
+                couriers.stop().await;
+            }
         };
         if timeout(self.shutdown_grace, finish).await.is_err() {
             tracing::warn!(grace = ?self.shutdown_grace, "shutdown_grace is over; what still runs is cut off");
         }
         self.stop_admin.cancel();
         drop(timeout(ADMIN_GRACE, self.admin_server).await);
+        if let Some(inbox) = self.shared.inbox().map(Arc::clone) {
+            // What has been given to it is written before the file is closed.
+            spawn_blocking(move || inbox.close()).await.unwrap_or_default();
+        }
     }
 }
 
@@ -224,6 +256,8 @@ impl Listeners {
 struct Signals {
     hangup: Signal,
     stop: Stop,
+    /// Heard, a write past the limit of a file's size (`ulimit -f`) is an error; unheard, it ends the process.
+    _file_size: Option<Signal>,
 }
 
 #[derive(Debug)]
@@ -236,7 +270,9 @@ impl Signals {
     fn new() -> io::Result<Self> {
         let stop =
             Stop { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-        Ok(Self { hangup: signal(SignalKind::hangup())?, stop })
+        // SIGXFSZ, on Linux of every architecture but MIPS.
+        let file_size = signal(SignalKind::from_raw(25)).ok();
+        Ok(Self { hangup: signal(SignalKind::hangup())?, stop, _file_size: file_size })
     }
 }
 

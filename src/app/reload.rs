@@ -8,11 +8,12 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Load, build, logging};
+use super::{Load, build, kept, logging};
 use crate::{
     admin::{Admin, ApiAccess},
     assemble::Assembly,
     config::{Loaded, Problem, Report, Settings, watch::Fingerprint},
+    courier::Couriers,
     gateway::Gateway,
     server::Tls,
     units::Span,
@@ -28,6 +29,7 @@ pub(super) struct Reloader {
     gateway: Arc<ArcSwap<Gateway>>,
     tls: Option<Tls>,
     admin: Admin,
+    couriers: Option<Couriers>,
     /// What is looked at for changes: the files of the configuration that was read last, in use or refused. A file that
     /// it misses may come later.
     files: Vec<PathBuf>,
@@ -41,12 +43,13 @@ impl Reloader {
         gateway: Arc<ArcSwap<Gateway>>,
         tls: Option<Tls>,
         admin: Admin,
+        couriers: Option<Couriers>,
     ) -> Self {
         let files = current.files();
         let seen = Some(Fingerprint::of(&files));
         let poll = current.settings.reload.poll;
         let started = current.settings;
-        Self { load, started, poll, gateway, tls, admin, files, seen }
+        Self { load, started, poll, gateway, tls, admin, couriers, files, seen }
     }
 
     /// Returns when a file the configuration depends on has other contents than at the last reload.
@@ -120,7 +123,13 @@ impl Reloader {
         self.admin.let_in(ApiAccess::new(api, assembly.admin_token.as_ref()));
         let entries_max = usize::try_from(loaded.settings.store.entries_max).unwrap_or(usize::MAX);
         assembly.gateway.shared.store.resize(entries_max);
+        if let Some(inbox) = assembly.gateway.shared.inbox() {
+            inbox.set_bounds(&loaded.settings.inbox, kept(&loaded.settings));
+        }
         self.gateway.store(Arc::new(assembly.gateway));
+        if let Some(couriers) = &self.couriers {
+            couriers.reloaded();
+        }
         self.poll = loaded.settings.reload.poll;
         loaded.report(assembly.warnings)
     }
@@ -144,6 +153,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<Problem> {
         ("server", server(old) != server(new) || has_tls(old) != has_tls(new)),
         ("admin", admin(old) != admin(new)),
         ("limits", bytes(old) != bytes(new)),
+        ("inbox", old.inbox.url != new.inbox.url),
         ("log", log(old) != log(new)),
     ]
     .into_iter()

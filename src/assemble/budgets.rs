@@ -3,9 +3,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::source::DEDUP_WINDOW;
 use crate::{
-    config::{Problem, Settings, SourceSettings},
+    config::{Delivery, Problem, Settings, SourceSettings},
     units::Span,
     upstream::Options,
     vendor::format::{Retries, VendorFile},
@@ -31,7 +30,7 @@ pub(super) fn check(
         zero("sources", name, "dedup_window", source.dedup_window);
         zero("sources", name, "max_age", source.max_age);
     }
-    for (name, upstream) in &settings.upstreams {
+    for (name, upstream) in settings.upstreams.iter().filter(|(name, _)| is_direct(settings, name)) {
         let (needed, text) = needed(&upstream.options());
         let limit = settings.server.request_timeout;
         if needed > limit.0 {
@@ -42,8 +41,11 @@ pub(super) fn check(
     }
     for (name, source) in &settings.sources {
         let Some(file) = source.vendor.as_ref().and_then(|vendor| vendors.get(vendor)) else { continue };
-        budget(settings, name, source, file, problems);
-        let window = source.dedup_window.unwrap_or(DEDUP_WINDOW);
+        let direct = delivery(settings, source) == Delivery::Direct;
+        if direct {
+            budget(settings, name, source, file, problems);
+        }
+        let window = source.dedup_window();
         let horizon = file.response.retry_horizon.filter(|horizon| *horizon > window && !window.0.is_zero());
         if let Some(horizon) = horizon {
             let text = format!(
@@ -53,7 +55,7 @@ pub(super) fn check(
             let problem = Problem::error(&["sources", name, "dedup_window"], text);
             problems.push(problem.with_hint(format!("raise `dedup_window` to {horizon} or more")));
         }
-        if file.response.retries != Retries::Yes {
+        if direct && file.response.retries != Retries::Yes {
             let does = match file.response.retries {
                 Retries::No => "does not try again",
                 Retries::Unknown | Retries::Yes => "does not say whether it tries again",
@@ -67,6 +69,18 @@ pub(super) fn check(
     }
 }
 
+/// Whether events go there while their vendor waits. What nothing goes to yet may be used so.
+fn is_direct(settings: &Settings, upstream: &str) -> bool {
+    let goes_there = |source: &&SourceSettings| source.upstreams().any(|name| name == upstream);
+    let mut sources = settings.sources.values().filter(goes_there).peekable();
+    sources.peek().is_none() || sources.any(|source| delivery(settings, source) == Delivery::Direct)
+}
+
+fn delivery(settings: &Settings, source: &SourceSettings) -> Delivery {
+    let default = if settings.inbox.url.is_some() { Delivery::Inbox } else { Delivery::Direct };
+    source.delivery.unwrap_or(default)
+}
+
 fn budget(
     settings: &Settings,
     name: &str,
@@ -75,8 +89,7 @@ fn budget(
     problems: &mut Vec<Problem>,
 ) {
     let Some(budget) = file.response.time_budget else { return };
-    let routes = source.routes.iter().flatten().map(|route| &route.upstream);
-    for upstream in source.upstream.iter().chain(routes) {
+    for upstream in source.upstreams() {
         let Some(settings) = settings.upstreams.get(upstream) else { continue };
         let (needed, text) = needed(&settings.options());
         if needed > budget.0 {

@@ -15,10 +15,12 @@ use crate::{
     config::{Problem, Settings, Severity, explain::similar, secrets},
     gateway::{Gateway, Shared},
     identity::{SCHEMA_PATH, schema},
+    inbox::mount,
     limit::PerAddress,
     secret::Secret,
     server::Tls,
-    source::App,
+    source::{App, Source},
+    units::Size,
     vendor::{BUILTIN, Options, Plan, compile::Fault, format::VendorFile},
 };
 
@@ -58,6 +60,7 @@ pub fn assemble(
         apps: Apps::new(),
     };
     assembler.globals();
+    assembler.inbox();
     let tls = assembler.tls();
     let admin_token = assembler.admin_token();
     assembler.vendors();
@@ -75,10 +78,13 @@ pub fn assemble(
         base.and_then(|base| base.split("://").nth(1)?.split_once('/')).map(|(_, path)| path);
     let mut schema_paths = vec![SCHEMA_PATH.to_owned()];
     schema_paths.extend(path_behind_host.map(|path| format!("/{path}{SCHEMA_PATH}")));
+    let path = |source: &Arc<Source>| (Arc::clone(&source.name), source.path.clone());
     let gateway = Gateway {
+        paths: sources.values().map(path).collect(),
         // A listener does not change; what a reload says of it takes a restart.
         tls: previous.map_or_else(|| tls.is_some(), |gateway| gateway.tls),
         sources,
+        apps: assembler.apps,
         trusted_proxies: settings.server.trusted_proxies.clone(),
         per_address: per_address(settings, shared, previous),
         body_bytes_max: settings.server.body_bytes_max.bytes(),
@@ -171,6 +177,31 @@ impl Assembler<'_> {
         }
     }
 
+    fn inbox(&mut self) {
+        let inbox = &self.settings.inbox;
+        let spans =
+            [("retention", inbox.retention.0.is_zero()), ("bytes_max", inbox.bytes_max < INBOX_BYTES_MIN)];
+        for (key, wrong) in spans {
+            if wrong {
+                let text = format!(
+                    "too little: expected a time longer than 0s, and room for {INBOX_BYTES_MIN} or more"
+                );
+                self.error(&["inbox", key], text);
+            }
+        }
+        let Some(url) = &inbox.url else { return };
+        if let Some(kind) = mount::ephemeral(&url.path) {
+            let text = format!("the inbox {}, and acknowledged events with it", kind.as_str());
+            let problem = Problem::warning(&["inbox", "url"], text);
+            self.problems.push(problem.with_hint("a path on a persistent volume"));
+        }
+        let folder = url.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) {
+            let problem = Problem::error(&["inbox", "url"], "the folder of this file does not exist");
+            self.problems.push(problem.with_hint("make it, or mount a volume there"));
+        }
+    }
+
     fn tls(&mut self) -> Option<Tls> {
         let settings = self.settings.server.tls.as_ref()?;
         Tls::load(settings).map_err(|error| self.error(&["server", "tls", error.key], error.text)).ok()
@@ -257,6 +288,9 @@ impl Assembler<'_> {
         plan
     }
 }
+
+/// Least room for an inbox: a few of the largest bodies.
+const INBOX_BYTES_MIN: Size = Size::mib(8);
 
 type Apps = BTreeMap<String, Arc<App>>;
 

@@ -11,20 +11,16 @@ use http::StatusCode;
 use super::Assembler;
 use crate::{
     cloudevent::Origin,
-    config::{Problem, SourceSettings, explain::similar, secrets},
+    config::{Delivery, Problem, SourceSettings, explain::similar, secrets},
     identity::{Recipe, TypeFilter},
     limit::Budget,
     metrics::{RouteMetrics, SourceMetrics},
     scheme::{self, Assurance, SchemeName, Verifier},
     source::{LastDelivery, Route, Source},
-    units::{Rate, Span},
+    units::Rate,
     upstream::Format,
     vendor::{Options, Plan, format::VendorFile},
 };
-
-/// How long an event's id is remembered unless the source says otherwise: longer than the longest schedule of retries
-/// that Standard Webhooks suggests (75.6 h).
-pub(super) const DEDUP_WINDOW: Span = Span::from_secs(96 * 3600);
 
 impl Assembler<'_> {
     pub(super) fn sources(&mut self) -> HashMap<Box<str>, Arc<Source>> {
@@ -55,6 +51,7 @@ impl Assembler<'_> {
         let plan = file.as_ref().and_then(|file| self.compile(vendor, file, options(settings), &table));
         let verifier = file.as_ref().and_then(|file| self.verifier(name, settings, file, path.as_deref()?));
         let routes = self.routes(name, settings, plan.as_deref());
+        let delivery = self.delivery(name, settings);
         self.warn(name, settings);
         let origin_fits = self.origin_fits(name, settings);
         let unsigned = self.unsigned(settings);
@@ -75,7 +72,8 @@ impl Assembler<'_> {
             origin,
             filters,
             forward_tests: settings.forward_tests.unwrap_or(false),
-            dedup_window: settings.dedup_window.unwrap_or(DEDUP_WINDOW).0,
+            delivery,
+            dedup_window: settings.dedup_window().0,
             max_age: settings.max_age.map(|span| span.0),
             success_status: status(file.response.success_status),
             limited_status: status(file.response.limited_status),
@@ -87,6 +85,19 @@ impl Assembler<'_> {
             plan,
             verifier,
         })
+    }
+
+    /// How events are handed over. An inbox that is in the file and not open yet takes a restart; until then they go as before.
+    fn delivery(&mut self, name: &str, settings: &SourceSettings) -> Delivery {
+        let there = self.settings.inbox.url.is_some();
+        let open = self.previous.is_none_or(|gateway| gateway.shared.inbox().is_some());
+        let default = if there && open { Delivery::Inbox } else { Delivery::Direct };
+        if settings.delivery == Some(Delivery::Inbox) && default == Delivery::Direct {
+            let text = if there { "the inbox opens with a restart" } else { "there is no inbox" };
+            let hint = "set `inbox.url`, such as \"sqlite:/var/lib/hookwarden/inbox.db\", or use `direct`";
+            self.problems.push(Problem::error(&["sources", name, "delivery"], text).with_hint(hint));
+        }
+        settings.delivery.unwrap_or(default)
     }
 
     /// What an unsigned request is worth: that it comes from a known network, or with a known certificate.

@@ -9,7 +9,7 @@ use crate::{
     secret::{Secret, serialised},
     source::App,
     units::Size,
-    upstream::{Roots, Settings, Signer, Target, Upstream},
+    upstream::{Order, Roots, Settings, Signer, Target, Upstream},
 };
 
 /// Largest file of certificate authorities.
@@ -28,7 +28,8 @@ impl Assembler<'_> {
                 let in_use = self.app_in_use(name);
                 let upstream = upstream.sharing(in_use.map(|app| &app.upstream));
                 let format = settings.format.unwrap_or_default();
-                apps.insert(name.clone(), Arc::new(App { upstream, format, signer }));
+                let (schedule, ordered) = (settings.schedule(), settings.order == Some(Order::Partition));
+                apps.insert(name.clone(), Arc::new(App { upstream, format, signer, schedule, ordered }));
             }
         }
         apps
@@ -36,8 +37,7 @@ impl Assembler<'_> {
 
     /// The app of that name that events go to now.
     fn app_in_use(&self, name: &str) -> Option<&App> {
-        let routes = self.previous?.sources.values().flat_map(|source| &source.routes);
-        routes.map(|route| &*route.app).find(|app| app.upstream.name() == name)
+        self.previous?.apps.get(name).map(AsRef::as_ref)
     }
 
     fn target(&mut self, name: &str, settings: &Settings) -> Option<Target> {

@@ -70,7 +70,7 @@ pub enum Failure {
     Config(Report),
     /// The command's own output says it.
     Said(u8),
-    /// An address cannot be listened on.
+    /// An address cannot be listened on, or the inbox not be opened.
     Unavailable(String),
     Other(anyhow::Error),
 }
@@ -126,7 +126,7 @@ impl From<io::Error> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Bind { .. } => Self::Unavailable(error.to_string()),
+            StartError::Bind { .. } | StartError::Inbox(_) => Self::Unavailable(error.to_string()),
             StartError::Config(report) => Self::Config(report),
             StartError::Signals(error) => error.into(),
         }

@@ -25,7 +25,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    server,
+    inbox, server,
     units::{Period, Rate, Size, Span},
     upstream,
     vendor::{self, format::VendorFile},
@@ -54,6 +54,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What replicas agree on: claims and rates.
     pub store: Store,
+    /// What must survive a crash: events until they are delivered.
+    pub inbox: inbox::Settings,
     /// The apps events are forwarded to, by name.
     pub upstreams: BTreeMap<String, upstream::Settings>,
     /// Where events come from, by name; the name is in the path, the metrics and `hookwarden-source`.
@@ -161,6 +163,7 @@ impl Default for Settings {
             admin: Admin::default(),
             limits: Limits::default(),
             store: Store::default(),
+            inbox: inbox::Settings::default(),
             upstreams: BTreeMap::new(),
             sources: BTreeMap::new(),
             vendors: BTreeMap::new(),

@@ -24,7 +24,7 @@ pub struct SourceSettings {
     pub path: Option<String>,
     /// The upstream that gets the events. Either this or `routes` is required.
     pub upstream: Option<String>,
-    /// Upstreams by event type; the first route that matches gets the event.
+    /// Upstreams by event type; the first route that matches gets the event, and with `delivery = "inbox"` every one.
     pub routes: Option<Vec<Route>>,
     /// The secret itself. Better: `secret_env` or `secret_file`.
     pub secret: Option<String>,
@@ -46,7 +46,7 @@ pub struct SourceSettings {
     pub allow: Option<Vec<IpNet>>,
     /// Budget of verified, new events; forgeries and duplicates do not spend it. Default: none.
     pub rate: Option<Rate>,
-    /// How an event is handed over. Default `direct`: the vendor's answer follows the app's.
+    /// How an event is handed over: `direct` or `inbox`. Default: `inbox` if `inbox.url` is set, else `direct`.
     pub delivery: Option<Delivery>,
     /// How long an event's id is remembered; longer than the vendor's whole retry horizon. Default `96h`.
     pub dedup_window: Option<Span>,
@@ -90,9 +90,27 @@ pub struct Route {
 pub enum Delivery {
     /// The vendor is answered after the app answered.
     Direct,
+    /// The vendor is answered when the event is on the disk.
+    Inbox,
 }
 
+/// How long an event's id is remembered unless the source says otherwise: longer than the longest schedule of retries
+/// that Standard Webhooks suggests (75.6 h).
+const DEDUP_WINDOW: Span = Span::from_secs(96 * 3600);
+
 impl SourceSettings {
+    /// How long an event's id is remembered.
+    #[must_use]
+    pub fn dedup_window(&self) -> Span {
+        self.dedup_window.unwrap_or(DEDUP_WINDOW)
+    }
+
+    /// The upstreams it names.
+    pub fn upstreams(&self) -> impl Iterator<Item = &str> {
+        let routes = self.routes.iter().flatten().map(|route| route.upstream.as_str());
+        self.upstream.as_deref().into_iter().chain(routes)
+    }
+
     /// The path vendors post to, of the source of that name.
     #[must_use]
     pub fn path_of(&self, name: &str) -> String {

@@ -43,6 +43,21 @@ impl Recipe {
 }
 
 impl EventId {
+    /// An id that was stored: the bytes of [`EventId::key`], big endian.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// An id as it is written; none if it is not.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("hw1_")?;
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(digits, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+
     /// 128 bits that stand for the event.
     #[must_use]
     pub fn key(self) -> u128 {

@@ -8,6 +8,7 @@ use tower::{BoxError, Service, ServiceExt};
 
 use super::{Reply, detach::Detach};
 use crate::{
+    config::Delivery,
     event::{Claimed, Event},
     gateway::Gateway,
     identity::EventId,
@@ -19,6 +20,9 @@ use crate::{
 /// By how much a lease outlives the longest delivery.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
+/// How long an event that is in the inbox is remembered here too.
+const SHORT_CUT: Duration = Duration::from_mins(10);
+
 /// The stage; `inner` is the rest of the way.
 pub async fn dedup<S>(gateway: Arc<Gateway>, inner: S, event: Event) -> Result<Reply, BoxError>
 where
@@ -29,7 +33,7 @@ where
         Identity::Fixed(id) => *id,
         Identity::Windowed(windowed) => store.windowed_id(windowed, assurance(&event)),
     };
-    let key = key(&event, id);
+    let key = id.key() ^ event.scope();
     loop {
         match store.claim(key, gateway.request_timeout + LEASE_MARGIN) {
             Claim::Done => return Ok(duplicate(&event, id)),
@@ -53,12 +57,6 @@ where
     }
 }
 
-/// What is claimed: the event, on its way to one app, as far as it is proven. So an unsigned copy does not stand in the
-/// way of the signed one, and another app gets the event too.
-fn key(event: &Event, id: EventId) -> u128 {
-    id.key() ^ event.route().scope ^ assurance(event)
-}
-
 /// Keeps what is proven apart from what is not: the one must not touch the other's memory.
 fn assurance(event: &Event) -> u128 {
     event.delivery().verification().assurance as u128
@@ -68,7 +66,12 @@ async fn deliver<S>(inner: S, claimed: Claimed, lease: Lease) -> Result<Reply, B
 where
     S: Service<Claimed, Response = Reply, Error = BoxError>,
 {
-    let keep = claimed.event().delivery().source().dedup_window;
+    let source = claimed.event().delivery().source();
+    let keep = match source.delivery {
+        Delivery::Direct => source.dedup_window,
+        // The inbox remembers; this memory only answers faster.
+        Delivery::Inbox => source.dedup_window.min(SHORT_CUT),
+    };
     match inner.oneshot(claimed).await {
         Ok(reply) => {
             lease.settle(keep);

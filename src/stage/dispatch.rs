@@ -1,43 +1,40 @@
-//! Dispatch: the event as the app wants it, signed, to the app. The vendor's answer follows the app's.
+//! Dispatch: the event as the app wants it, signed, to the app, whose answer the vendor's follows; or into the inbox.
 
 use std::{fmt::Write, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, USER_AGENT},
-};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
-use super::Reply;
+use super::{Reply, store::store};
 use crate::{
     cloudevent::{Envelope, STRUCTURED},
-    event::{Claimed, Delivery},
+    config::Delivery,
+    event::Claimed,
     gateway::Gateway,
+    outgoing::{About, JSON, signed},
     rejection::{Code, Rejection},
     source::Route,
     upstream::{Failure, Format, Outgoing},
     vendor::encode,
 };
 
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const SOURCE: HeaderName = HeaderName::from_static("hookwarden-source");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const AGENT: &str = concat!("hookwarden/", env!("CARGO_PKG_VERSION"));
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
 /// Room beside the vendor's own bytes for the envelope and the members of `data`.
-const ENVELOPE_BYTES: usize = 2048;
+pub(super) const ENVELOPE_BYTES: usize = 2048;
 
 /// Kept back from the vendor's time budget, for the answer to reach it.
-const ANSWER_MARGIN: Duration = Duration::from_millis(250);
+pub(super) const ANSWER_MARGIN: Duration = Duration::from_millis(250);
 
 /// The end of the way.
 pub async fn dispatch(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejection> {
+    match claimed.event().delivery().source().delivery {
+        Delivery::Direct => deliver(gateway, claimed).await,
+        Delivery::Inbox => store(gateway, claimed).await,
+    }
+}
+
+/// To the app: the vendor's answer follows the app's.
+async fn deliver(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejection> {
     let event = claimed.event();
     let (delivery, route) = (event.delivery(), event.route());
     let source = delivery.source();
@@ -124,32 +121,17 @@ fn outgoing(gateway: &Gateway, claimed: &Claimed) -> Outgoing {
             delivery.document().text().clone()
         }
     };
-    identify(&mut headers, claimed, delivery, &trace);
-    let timestamp = gateway.clock().now().as_second();
-    let signature = app.signer.sign(&claimed.id().to_string(), &timestamp.to_string(), &body);
-    headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
-    headers.insert(WEBHOOK_SIGNATURE, signature);
-    Outgoing { headers, body }
-}
-
-fn identify(headers: &mut HeaderMap, claimed: &Claimed, delivery: &Delivery, trace: &str) {
-    let id = claimed.id().to_string();
-    let texts = [
-        (IDEMPOTENCY_KEY, format!("\"{id}\"")),
-        (WEBHOOK_ID, id),
-        (TRACEPARENT, trace.to_owned()),
-        (SOURCE, delivery.source().name.to_string()),
-        (X_FORWARDED_FOR, delivery.client().to_string()),
-    ];
-    for (name, text) in texts {
-        // All of these are visible ASCII: hex digits, a configured name, an address.
-        headers.extend(HeaderValue::try_from(text).ok().map(|value| (name, value)));
-    }
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    let about = About {
+        id: claimed.id().to_string(),
+        source: delivery.source().name.to_string(),
+        client: delivery.client().to_string(),
+        traceparent: trace,
+    };
+    signed(headers, body, about, &app.signer, gateway.clock().now())
 }
 
 /// A trace of our own (W3C Trace Context, version 00): the vendor's is not trusted.
-fn traceparent() -> String {
+pub(super) fn traceparent() -> String {
     let mut text = String::with_capacity(55);
     // Writing into a String does not fail.
     write!(text, "00-{:032x}-{:016x}-01", fastrand::u128(1..), fastrand::u64(1..)).unwrap_or_default();

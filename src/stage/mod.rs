@@ -16,6 +16,7 @@ pub mod observe;
 mod reply;
 pub mod rescue;
 pub mod route;
+mod store;
 pub mod verify;
 
 use bytes::Bytes;

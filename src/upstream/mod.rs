@@ -23,7 +23,7 @@ use http::{
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -31,7 +31,7 @@ use self::{connect::Connection, pool::Pool};
 pub use self::{
     connect::{Roots, RootsError},
     once::once,
-    settings::{Format, Options, Retry, Settings},
+    settings::{Format, Options, Order, Retry, Settings},
     sign::{Signer, Undecodable},
     target::{Target, TargetError},
 };
@@ -157,6 +157,21 @@ impl Upstream {
             sleep(wait).await;
             attempts += 1;
         }
+    }
+
+    /// Waits for a place within `concurrency` and for `rate`: what is delivered from the inbox is paced, not refused.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+        while let Err(limited) = self.rate.take() {
+            sleep(limited.retry_after.unwrap_or(SATURATED_RETRY_AFTER)).await;
+        }
+        Some(permit)
+    }
+
+    /// Longest time of one attempt.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.options.timeout
     }
 
     /// One request and its answer, by `deadline` and within `timeout`; `rate` and `concurrency` are the caller's. Dropping

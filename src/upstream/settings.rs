@@ -32,6 +32,11 @@ pub struct Settings {
     pub timeout: Option<Span>,
     /// Repeats of a direct delivery, only where the app surely did not take it: no connection, or 503 with `Retry-After`.
     pub retry: Option<Retry>,
+    /// Waits between attempts to deliver from the inbox, ±20 % jitter; after the last, dead letter. Default 5s, 30s, 2m, 10m,
+    /// 30m, 1h, 3h, 6h, 12h, 24h.
+    pub schedule: Option<Vec<Span>>,
+    /// Whether the inbox keeps an order. Default `none`.
+    pub order: Option<Order>,
     /// Most requests the app is sent. Default unlimited.
     pub rate: Option<Rate>,
     /// Most requests the app is sent at once. Default 64.
@@ -52,6 +57,17 @@ pub enum Format {
     CloudEventsBinary,
     /// The vendor's body byte for byte, the attributes as `ce-*` headers.
     Raw,
+}
+
+/// Which order the inbox keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// None: a failing event holds up no other.
+    #[default]
+    None,
+    /// Events of one `partitionkey` one at a time, in the order of receipt.
+    Partition,
 }
 
 /// How a direct delivery is repeated.
@@ -79,7 +95,39 @@ pub struct Options {
     pub concurrency: NonZeroU32,
 }
 
+impl Format {
+    const ALL: [Self; 3] = [Self::CloudEvents, Self::CloudEventsBinary, Self::Raw];
+
+    /// As in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CloudEvents => "cloudevents",
+            Self::CloudEventsBinary => "cloudevents-binary",
+            Self::Raw => "raw",
+        }
+    }
+
+    /// What `as_str` gave; the default for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        Self::ALL.into_iter().find(|known| known.as_str() == text).unwrap_or_default()
+    }
+}
+
+/// The schedule of Standard Webhooks, "Deliverability and reliability", stretched to two days.
+const SCHEDULE_SECS: [u64; 10] = [5, 30, 120, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600];
+
 impl Settings {
+    /// Waits between attempts to deliver from the inbox.
+    #[must_use]
+    pub fn schedule(&self) -> Vec<Duration> {
+        match &self.schedule {
+            Some(waits) => waits.iter().map(|wait| wait.0).collect(),
+            None => SCHEDULE_SECS.map(Duration::from_secs).to_vec(),
+        }
+    }
+
     /// What [`super::Upstream::open`] needs.
     #[must_use]
     pub fn options(&self) -> Options {

@@ -1,0 +1,254 @@
+//! What must survive a crash: events that were acknowledged and not delivered yet. An event is stored, with the claim on
+//! its id, in one transaction that is on the disk before its vendor is answered; couriers deliver from there.
+//!
+//! States of a delivery: open (ready, or retrying) → delivered, dead or discarded; an operator's replay opens it again. In
+//! a lane (`order = "partition"`) only the head is ever due.
+
+mod desk;
+mod engine;
+pub mod mount;
+mod record;
+mod schedule;
+mod settings;
+#[cfg(test)]
+mod simulation;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+mod threads;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::Notify;
+
+pub use self::{
+    desk::{Desk, WAITING_MAX},
+    engine::{EngineError, OpenError, Stats},
+    record::{
+        Action, Attempt, Content, Due, Fate, Filter, Key, Record, Status, Stored, StoredDelivery, Taken,
+        Tally, Way,
+    },
+    schedule::{Ending, fate},
+    settings::{InboxUrl, Settings},
+};
+use self::{
+    engine::{Engine, Look, Write, Written},
+    sqlite::{InboxFile, Sqlite},
+    threads::{Health, Reader, Writer},
+};
+use crate::clock::Clock;
+
+/// Most bytes of contents that one look for due deliveries brings.
+const TAKEN_BYTES_MAX: usize = 4 << 20;
+/// Events that one transaction of an operator's action looks at: short enough for appends not to wait.
+const ACTED_MAX: usize = 500;
+
+/// An inbox that is open.
+#[derive(Debug)]
+pub struct Inbox {
+    file: Arc<InboxFile>,
+    clock: Clock,
+    writer: Writer,
+    /// Looks for due deliveries.
+    due: Reader,
+    /// Answers operators, whose questions may take longer.
+    query: Reader,
+    bells: Arc<Bells>,
+}
+
+/// Wakes couriers, each by its upstream's name.
+#[derive(Debug, Default)]
+struct Bells(Mutex<HashMap<String, Arc<Notify>>>);
+
+/// What became of an event that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is on the disk.
+    Stored,
+    /// It was before.
+    Known,
+}
+
+impl Inbox {
+    /// Opens the inbox, makes it if there is none, and keeps other processes out. What is settled is kept for `keep`;
+    /// `errors` counts how often it began to fail.
+    ///
+    /// # Errors
+    ///
+    /// It is another's, newer than this program, in use, or cannot be opened.
+    pub fn open(
+        settings: &Settings,
+        url: &InboxUrl,
+        keep: Duration,
+        clock: &Clock,
+        errors: Counter,
+    ) -> Result<Self, OpenError> {
+        let file = InboxFile::open(&url.path, settings.bytes_max.0)?;
+        let path = || url.path.display().to_string();
+        let connect = |writes| {
+            let engine =
+                Sqlite::new(&file, writes).map_err(|error| OpenError::Engine { path: path(), error })?;
+            Ok::<Box<dyn Engine>, OpenError>(Box::new(engine))
+        };
+        let bells = Arc::<Bells>::default();
+        let health = Health::new(keep, errors);
+        let io = |error| OpenError::Io { path: path(), error };
+        Ok(Self {
+            writer: Writer::start(connect(true)?, connect(false)?, clock, health, Arc::clone(&bells))
+                .map_err(io)?,
+            due: Reader::start("inbox-due", connect(false)?).map_err(io)?,
+            query: Reader::start("inbox-query", connect(false)?).map_err(io)?,
+            clock: clock.clone(),
+            bells,
+            file,
+        })
+    }
+
+    /// Changes how long settled events are kept and how much is stored.
+    pub fn set_bounds(&self, settings: &Settings, keep: Duration) {
+        self.file.set_bytes_max(settings.bytes_max.0);
+        self.writer.health().keep_for(keep);
+    }
+
+    /// Stores an event. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// It is not, as far as is known.
+    pub async fn append(&self, record: Record) -> Result<Appended, EngineError> {
+        match self.writer.write(Write::Append(record)).await? {
+            Written::Stored => Ok(Appended::Stored),
+            Written::Known => Ok(Appended::Known),
+            _ => Err(EngineError::Full("inbox.bytes_max is reached".to_owned())),
+        }
+    }
+
+    /// Notes the end of an attempt. False: the delivery was not open any more.
+    ///
+    /// # Errors
+    ///
+    /// It is not on the disk; try again.
+    pub async fn ended(&self, key: Key, attempt: Attempt, fate: Fate) -> Result<bool, EngineError> {
+        Ok(self.writer.write(Write::Ended { key, attempt, fate }).await? == Written::Ended(true))
+    }
+
+    /// Deliveries of an upstream that are due and not held.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub async fn due(&self, upstream: &str, held: &HashSet<i64>, max: usize) -> Result<Taken, EngineError> {
+        let (upstream, held, now) = (upstream.to_owned(), held.clone(), self.clock.now());
+        let look = move |engine: &mut dyn Engine| {
+            engine.due(&Look { upstream: &upstream, now, held: &held, max, bytes_max: TAKEN_BYTES_MAX })
+        };
+        self.due.ask(look).await
+    }
+
+    /// Is rung when there may be more to deliver.
+    #[must_use]
+    pub fn bell(&self, upstream: &str) -> Arc<Notify> {
+        self.bells.of(upstream)
+    }
+
+    /// Events that match, the newest first, beginning before `before`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub async fn list(
+        &self,
+        filter: Filter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, EngineError> {
+        self.query.ask(move |engine| engine.list(&filter, before, limit)).await
+    }
+
+    /// How many deliveries [`Inbox::act`] would change.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub async fn count(&self, filter: Filter, action: Action) -> Result<u64, EngineError> {
+        self.query.ask(move |engine| engine.count(&filter, action)).await
+    }
+
+    /// Replays or discards; how many deliveries that changed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written; what was changed before stays so.
+    pub async fn act(&self, action: Action, filter: Filter) -> Result<u64, EngineError> {
+        let (mut after, mut total) = (0, 0);
+        loop {
+            let write = Write::Act { action, filter: filter.clone(), after, max: ACTED_MAX };
+            let Written::Acted { changed, last } = self.writer.write(write).await? else { return Ok(total) };
+            total += changed;
+            match last {
+                Some(last) => after = last,
+                None => break,
+            }
+        }
+        self.bells.ring_all();
+        Ok(total)
+    }
+
+    /// What is in it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub async fn stats(&self) -> Result<Stats, EngineError> {
+        self.query.ask(|engine| engine.stats()).await
+    }
+
+    /// Whether it can be written, or else why not.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        self.writer.health()
+    }
+
+    /// The time, as the inbox goes by it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Writes what is to be written and closes the file.
+    pub fn close(&self) {
+        self.due.stop();
+        self.query.stop();
+        self.writer.stop();
+    }
+}
+
+impl Bells {
+    fn of(&self, upstream: &str) -> Arc<Notify> {
+        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match bells.get(upstream) {
+            Some(bell) => Arc::clone(bell),
+            None => Arc::clone(bells.entry(upstream.to_owned()).or_default()),
+        }
+    }
+
+    fn ring<'a>(&self, upstreams: impl Iterator<Item = &'a str>) {
+        let bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for upstream in upstreams {
+            if let Some(bell) = bells.get(upstream) {
+                bell.notify_one();
+            }
+        }
+    }
+
+    fn ring_all(&self) {
+        let bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.values().for_each(|bell| bell.notify_one());
+    }
+}

@@ -1,0 +1,175 @@
+//! What operators look for.
+
+use jiff::Timestamp;
+use rusqlite::{ToSql, params};
+
+use super::{Result, Sqlite, error, tally::status};
+use crate::{
+    identity::EventId,
+    inbox::record::{Action, Attempt, Filter, Status, Stored, StoredDelivery},
+};
+
+/// Conditions on events (`e`) and on those of their deliveries that are meant (`d`), and their values.
+pub(super) struct Matching {
+    pub events: String,
+    pub values: Vec<Box<dyn ToSql>>,
+    pub deliveries: String,
+    pub delivery_values: Vec<Box<dyn ToSql>>,
+}
+
+/// A filter as SQL: of fixed texts; all that comes from outside is bound.
+pub(super) fn matching(filter: &Filter) -> Matching {
+    let Filter { id, source, event_type, subject, partition_key, upstream, status, since, until } = filter;
+    let mut events = vec!["1".to_owned()];
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    let mut also = |condition: &str, value: Box<dyn ToSql>| {
+        events.push(condition.to_owned());
+        values.push(value);
+    };
+    if let Some(id) = id {
+        also("e.id = ?", Box::new(id.key().to_be_bytes()));
+    }
+    if let Some(source) = source {
+        also("e.source = ?", Box::new(source.clone()));
+    }
+    match event_type.as_deref().map(|pattern| (pattern, pattern.strip_suffix('*'))) {
+        Some((_, Some(prefix))) => {
+            // All texts that begin so: from the prefix on, to what comes after all of its continuations.
+            also("e.type >= ?", Box::new(prefix.to_owned()));
+            also("e.type < ?", Box::new(format!("{prefix}\u{10FFFF}")));
+        }
+        Some((exact, None)) => also("e.type = ?", Box::new(exact.to_owned())),
+        None => {}
+    }
+    if let Some(subject) = subject {
+        also("e.subject = ?", Box::new(subject.clone()));
+    }
+    if let Some(key) = partition_key {
+        also("e.partitionkey = ?", Box::new(key.clone()));
+    }
+    if let Some(since) = since {
+        also("e.received_at >= ?", Box::new(since.as_millisecond()));
+    }
+    if let Some(until) = until {
+        also("e.received_at < ?", Box::new(until.as_millisecond()));
+    }
+    let mut deliveries = vec!["1"];
+    let mut delivery_values: Vec<Box<dyn ToSql>> = Vec::new();
+    if let Some(status) = status {
+        deliveries.push(match status {
+            Status::Ready => "d.state = 'open' AND d.attempts = 0",
+            Status::Retrying => "d.state = 'open' AND d.attempts > 0",
+            Status::Delivered => "d.state = 'delivered'",
+            Status::Dead => "d.state = 'dead'",
+            Status::Discarded => "d.state = 'discarded'",
+        });
+    }
+    if let Some(upstream) = upstream {
+        deliveries.push("d.upstream = (SELECT upstream FROM upstreams WHERE name = ?)");
+        delivery_values.push(Box::new(upstream.clone()));
+    }
+    let deliveries = deliveries.join(" AND ");
+    // Most are delivered: those are found by going through the events, all others by going through the others.
+    match status {
+        None if upstream.is_none() => {}
+        Some(Status::Ready | Status::Retrying | Status::Dead | Status::Discarded) => {
+            events.push(format!("e.event IN (SELECT d.event FROM deliveries d WHERE {deliveries})"));
+        }
+        None | Some(Status::Delivered) => {
+            let delivery = "SELECT 1 FROM deliveries d WHERE d.event = e.event AND";
+            events.push(format!("EXISTS ({delivery} {deliveries})"));
+        }
+    }
+    if status.is_some() || upstream.is_some() {
+        values.extend(upstream.iter().map(|upstream| Box::new(upstream.clone()) as Box<dyn ToSql>));
+    }
+    Matching { events: events.join(" AND "), values, deliveries, delivery_values }
+}
+
+impl Sqlite {
+    pub(super) fn listed(&self, filter: &Filter, before: Option<i64>, limit: usize) -> Result<Vec<Stored>> {
+        let query = matching(filter);
+        let before = before.unwrap_or(i64::MAX);
+        let sql = format!(
+            "SELECT e.event, e.id, e.received_at, e.source, e.type, e.subject, e.partitionkey FROM events e \
+             WHERE e.event < {before} AND {} ORDER BY e.event DESC LIMIT {limit}",
+            query.events
+        );
+        let read = || {
+            let mut statement = self.connection.prepare(&sql)?;
+            let values: Vec<&dyn ToSql> = query.values.iter().map(AsRef::as_ref).collect();
+            let rows = statement.query_map(values.as_slice(), |row| {
+                Ok(Stored {
+                    event: row.get(0)?,
+                    id: EventId::from_bytes(row.get(1)?),
+                    received_at: time(row.get(2)?),
+                    source: row.get(3)?,
+                    event_type: row.get(4)?,
+                    subject: row.get(5)?,
+                    partition_key: row.get(6)?,
+                    deliveries: Vec::new(),
+                })
+            })?;
+            let mut events = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            for event in &mut events {
+                event.deliveries = self.deliveries(event.event)?;
+            }
+            Ok(events)
+        };
+        read().map_err(error)
+    }
+
+    fn deliveries(&self, event: i64) -> rusqlite::Result<Vec<StoredDelivery>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT d.upstream, u.name, d.state, d.attempts > 0, d.due_at, d.settled_at, d.replay \
+               FROM deliveries d JOIN upstreams u USING (upstream) WHERE d.event = ? ORDER BY d.upstream",
+        )?;
+        let rows = statement.query_map([event], |row| {
+            let attempts = self.attempts(event, row.get(0)?)?;
+            Ok(StoredDelivery {
+                upstream: row.get(1)?,
+                status: status(&row.get::<_, String>(2)?, row.get(3)?),
+                due_at: row.get::<_, Option<i64>>(4)?.map(time),
+                settled_at: row.get::<_, Option<i64>>(5)?.map(time),
+                replay: row.get(6)?,
+                attempts,
+            })
+        })?;
+        rows.collect()
+    }
+
+    fn attempts(&self, event: i64, upstream: i64) -> rusqlite::Result<Vec<Attempt>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT at, status, error, took_ms FROM attempts WHERE event = ? AND upstream = ? ORDER BY attempt",
+        )?;
+        let rows = statement.query_map(params![event, upstream], |row| {
+            Ok(Attempt {
+                at: time(row.get(0)?),
+                status: row.get(1)?,
+                error: row.get(2)?,
+                took: std::time::Duration::from_millis(row.get::<_, i64>(3)?.try_into().unwrap_or(0)),
+            })
+        })?;
+        rows.collect()
+    }
+
+    pub(super) fn counted(&self, filter: &Filter, action: Action) -> Result<u64> {
+        let query = matching(filter);
+        let changes = match action {
+            Action::Replay => "(d.state <> 'open' OR d.due_at IS NOT NULL)",
+            Action::Discard => "d.state IN ('open', 'dead')",
+        };
+        let sql = format!(
+            "SELECT count(*) FROM events e JOIN deliveries d USING (event) WHERE {} AND {} AND {changes}",
+            query.events, query.deliveries
+        );
+        let values: Vec<&dyn ToSql> =
+            query.values.iter().chain(&query.delivery_values).map(AsRef::as_ref).collect();
+        let count = self.connection.query_one(&sql, values.as_slice(), |row| row.get::<_, i64>(0));
+        count.map(|count| u64::try_from(count).unwrap_or_default()).map_err(error)
+    }
+}
+
+pub(super) fn time(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,83 @@
+-- The inbox, version 1. Times are milliseconds since 1970. README, "The inbox's file", says how to read it.
+
+-- Every verified event, in the order of receipt.
+CREATE TABLE events (
+  event        INTEGER PRIMARY KEY,
+  id           BLOB NOT NULL,     -- 16 bytes: what follows `hw1_`
+  realm        INTEGER,           -- with the id, what a repetition is known by; null once the window is over
+  received_at  INTEGER NOT NULL,
+  source       TEXT NOT NULL,     -- its name in the configuration
+  type         TEXT NOT NULL,
+  subject      TEXT,
+  partitionkey TEXT NOT NULL,
+  client       TEXT NOT NULL      -- the sender's address
+) STRICT;
+CREATE UNIQUE INDEX events_id ON events (id, realm);
+CREATE INDEX events_received ON events (received_at);
+CREATE INDEX events_source ON events (source);
+CREATE INDEX events_type ON events (type);
+CREATE INDEX events_subject ON events (subject) WHERE subject IS NOT NULL;
+CREATE INDEX events_partitionkey ON events (partitionkey);
+
+-- What is sent: gone before its event if room is short.
+CREATE TABLE contents (
+  event        INTEGER PRIMARY KEY,
+  checksum     BLOB NOT NULL,     -- of all that is sent: 8 bytes of SHA-256
+  attributes   BLOB NOT NULL,     -- CloudEvents attributes, JSON
+  data         BLOB,              -- the data object, JSON
+  raw          BLOB,              -- the vendor's body
+  content_type BLOB               -- the vendor's
+) STRICT;
+
+-- An event on its way to one upstream.
+CREATE TABLE deliveries (
+  event      INTEGER NOT NULL,
+  upstream   INTEGER NOT NULL,
+  format     TEXT NOT NULL,
+  state      TEXT NOT NULL CHECK (state IN ('open', 'delivered', 'dead', 'discarded')),
+  due_at     INTEGER,             -- of open ones; null: behind another of its lane
+  settled_at INTEGER,             -- when it was delivered or discarded
+  attempts   INTEGER NOT NULL DEFAULT 0,
+  tries      INTEGER NOT NULL DEFAULT 0,   -- attempts since it was stored or replayed
+  replay     INTEGER NOT NULL DEFAULT 0,
+  lane       TEXT,                -- the partition key, where the order is kept
+  place      INTEGER NOT NULL,    -- in the lane
+  PRIMARY KEY (event, upstream)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_due ON deliveries (upstream, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_lane ON deliveries (upstream, lane, place) WHERE lane IS NOT NULL AND state = 'open';
+CREATE INDEX deliveries_state ON deliveries (state, event) WHERE state <> 'delivered';
+CREATE INDEX deliveries_settled ON deliveries (settled_at) WHERE settled_at IS NOT NULL;
+
+-- Every attempt of every delivery.
+CREATE TABLE attempts (
+  event    INTEGER NOT NULL,
+  upstream INTEGER NOT NULL,
+  attempt  INTEGER NOT NULL,
+  at       INTEGER NOT NULL,
+  status   INTEGER,
+  error    TEXT,
+  took_ms  INTEGER NOT NULL,
+  PRIMARY KEY (event, upstream, attempt)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE upstreams (
+  upstream INTEGER PRIMARY KEY,
+  name     TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- Origin, proof and ways of events, hashed.
+CREATE TABLE realms (
+  realm INTEGER PRIMARY KEY,
+  hash  BLOB NOT NULL UNIQUE
+) STRICT;
+
+-- For people: one line a delivery.
+CREATE VIEW inbox AS
+  SELECT 'hw1_' || lower(hex(e.id)) AS id, datetime(e.received_at / 1000, 'unixepoch') AS received, e.source, e.type,
+         e.subject, e.partitionkey, u.name AS upstream,
+         CASE WHEN d.state <> 'open' THEN d.state WHEN d.attempts > 0 THEN 'retrying' ELSE 'ready' END AS status,
+         d.attempts, datetime(d.due_at / 1000, 'unixepoch') AS due,
+         (SELECT coalesce(a.error, a.status) FROM attempts a WHERE a.event = d.event AND a.upstream = d.upstream
+          ORDER BY a.attempt DESC LIMIT 1) AS last
+    FROM events e JOIN deliveries d USING (event) JOIN upstreams u USING (upstream);

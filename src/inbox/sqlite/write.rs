@@ -1,0 +1,285 @@
+//! One transaction: events stored, attempts noted.
+
+use std::{collections::HashMap, sync::atomic::Ordering};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::{Digest, Sha256};
+
+use super::{
+    LOG_PAGES_MAX, Result, Sqlite, error,
+    tally::{Tallies, status},
+};
+use crate::{
+    identity::EventId,
+    inbox::{
+        engine::{EngineError, Write, Written},
+        record::{Attempt, Content, Fate, Key, Record, Status, Way},
+    },
+};
+
+/// A transaction that is being written.
+pub(super) struct Batch<'a> {
+    pub connection: &'a Connection,
+    pub names: &'a mut Names,
+    pub changes: Tallies,
+    pub now: i64,
+    /// No room for more events.
+    pub full: bool,
+    pub stripped_to: &'a mut (i64, i64),
+}
+
+/// Numbers that stand for texts.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    upstreams: HashMap<String, i64>,
+    realms: HashMap<u128, i64>,
+}
+
+impl Sqlite {
+    pub(super) fn transact(&mut self, now: Timestamp, batch: &[Write]) -> Result<Vec<Written>> {
+        let appends = batch.iter().any(|write| matches!(write, Write::Append(_)));
+        let full = appends && self.bytes()? >= self.file.bytes_max();
+        let begun = self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute(()));
+        begun.map_err(error)?;
+        let mut transaction = Batch {
+            connection: &self.connection,
+            names: &mut self.names,
+            changes: Tallies::default(),
+            now: now.as_millisecond(),
+            full,
+            stripped_to: &mut self.stripped_to,
+        };
+        let written: Result<Vec<Written>> = batch.iter().map(|write| transaction.write(write)).collect();
+        let changes = transaction.changes;
+        let committed = written.and_then(|written| {
+            self.connection
+                .prepare_cached("COMMIT")
+                .and_then(|mut commit| commit.execute(()))
+                .map_err(error)?;
+            Ok(written)
+        });
+        match committed {
+            Ok(written) => {
+                self.file.tallies().take_over(&changes);
+                self.keep_the_log_short();
+                Ok(written)
+            }
+            Err(error) => {
+                // Some errors have rolled it back already.
+                drop(self.connection.execute_batch("ROLLBACK"));
+                self.names = Names::default();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Sqlite {
+    /// Load or readers may keep `tidy` from ever catching up; then the writer does it, and all wait for it.
+    fn keep_the_log_short(&self) {
+        if self.file.log_pages.load(Ordering::Relaxed) > LOG_PAGES_MAX
+            && let Err(error) = self.checkpoint("RESTART")
+        {
+            tracing::warn!(%error, "the inbox's log could not be moved to its file; it grows");
+        }
+    }
+}
+
+impl Batch<'_> {
+    fn write(&mut self, write: &Write) -> Result<Written> {
+        match write {
+            Write::Append(record) => self.append(record),
+            Write::Ended { key, attempt, fate } => self.ended(*key, attempt, *fate),
+            Write::Act { action, filter, after, max } => self.act(*action, filter, *after, *max),
+            Write::Prune { before, max } => self.prune(before.as_millisecond(), *max),
+            Write::Strip { max } => self.strip(*max),
+        }
+    }
+
+    fn append(&mut self, record: &Record) -> Result<Written> {
+        let realm = self.realm(record.realm)?;
+        let id = record.id.key().to_be_bytes();
+        let known = "SELECT event, received_at FROM events WHERE id = ? AND realm = ?";
+        let known: Option<(i64, i64)> =
+            self.one(known, params![id, realm], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let window = i64::try_from(record.dedup_window.as_millis()).unwrap_or(i64::MAX);
+        if let Some((event, received_at)) = known {
+            if received_at.saturating_add(window) > self.now {
+                return Ok(Written::Known);
+            }
+            self.execute("UPDATE events SET realm = NULL WHERE event = ?", [event])?;
+        }
+        if self.full {
+            return Ok(Written::NoRoom);
+        }
+        let Record { source, event_type, subject, partition_key, client, content, .. } = record;
+        let client = client.to_string();
+        self.execute(
+            "INSERT INTO events (id, realm, received_at, source, type, subject, partitionkey, client) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                id,
+                realm,
+                record.received_at.as_millisecond(),
+                source,
+                event_type,
+                subject,
+                partition_key,
+                client
+            ],
+        )?;
+        let event = self.connection.last_insert_rowid();
+        let Content { attributes, data, raw, content_type } = content;
+        self.execute(
+            "INSERT INTO contents (event, checksum, attributes, data, raw, content_type) VALUES (?, ?, ?, ?, ?, ?)",
+            params![
+                event,
+                checksum(record.id, source, &client, content),
+                &attributes[..],
+                data.as_deref(),
+                raw.as_deref(),
+                content_type.as_deref()
+            ],
+        )?;
+        for way in &record.ways {
+            self.deliver(event, way, partition_key)?;
+        }
+        Ok(Written::Stored)
+    }
+
+    fn deliver(&mut self, event: i64, way: &Way, partition_key: &str) -> Result<()> {
+        let upstream = self.upstream(&way.upstream)?;
+        let lane = way.ordered.then_some(partition_key);
+        let due_at =
+            if lane.is_some() && self.head(upstream, lane)?.is_some() { None } else { Some(self.now) };
+        self.execute(
+            "INSERT INTO deliveries (event, upstream, format, state, due_at, lane, place) \
+             VALUES (?, ?, ?, 'open', ?, ?, ?)",
+            params![event, upstream, way.format.as_str(), due_at, lane, event],
+        )?;
+        self.changes.moved(upstream, None, Some(Status::Ready));
+        Ok(())
+    }
+
+    /// The first of a lane.
+    pub(super) fn head(&self, upstream: i64, lane: Option<&str>) -> Result<Option<i64>> {
+        let head = "SELECT event FROM deliveries WHERE upstream = ? AND lane = ? AND lane IS NOT NULL AND state = 'open' \
+                    ORDER BY place, event LIMIT 1";
+        self.one(head, params![upstream, lane], |row| row.get(0))
+    }
+
+    /// A lane whose head has gone goes on with the next.
+    pub(super) fn go_on(&self, upstream: i64, lane: Option<&str>) -> Result<()> {
+        if lane.is_none() {
+            return Ok(());
+        }
+        if let Some(event) = self.head(upstream, lane)? {
+            self.execute(
+                "UPDATE deliveries SET due_at = ? WHERE event = ? AND upstream = ? AND due_at IS NULL",
+                params![self.now, event, upstream],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, key: Key, attempt: &Attempt, fate: Fate) -> Result<Written> {
+        let Key { event, upstream } = key;
+        let row = "SELECT state, attempts, lane FROM deliveries WHERE event = ? AND upstream = ?";
+        let row: Option<(String, i64, Option<String>)> =
+            self.one(row, params![event, upstream], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let Some((state, attempts, lane)) = row else { return Ok(Written::Ended(false)) };
+        self.execute(
+            "INSERT INTO attempts (event, upstream, attempt, at, status, error, took_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                event,
+                upstream,
+                attempts + 1,
+                attempt.at.as_millisecond(),
+                attempt.status,
+                attempt.error,
+                i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX)
+            ],
+        )?;
+        // What an operator gave up meanwhile stays so, unless the app has taken it.
+        let open = state == "open";
+        let (state_after, due_at, settled_at) = match fate {
+            Fate::Delivered => ("delivered", None, Some(self.now)),
+            Fate::Retry(at) => ("open", Some(at.as_millisecond()), None),
+            Fate::Dead => ("dead", None, None),
+        };
+        if open || fate == Fate::Delivered {
+            self.execute(
+                "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = attempts + 1, tries = tries + 1 \
+                 WHERE event = ? AND upstream = ?",
+                params![state_after, due_at, settled_at, event, upstream],
+            )?;
+            self.changes.moved(upstream, Some(status(&state, attempts > 0)), Some(status(state_after, true)));
+        } else {
+            self.execute(
+                "UPDATE deliveries SET attempts = attempts + 1, tries = tries + 1 WHERE event = ? AND upstream = ?",
+                params![event, upstream],
+            )?;
+        }
+        if open && state_after != "open" {
+            self.go_on(upstream, lane.as_deref())?;
+        }
+        Ok(Written::Ended(open))
+    }
+
+    pub(super) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
+        self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map_err(error)
+    }
+
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let row =
+            self.connection.prepare_cached(sql).and_then(|mut it| it.query_one(params, read).optional());
+        row.map_err(error)
+    }
+
+    fn upstream(&mut self, name: &str) -> Result<i64> {
+        if let Some(number) = self.names.upstreams.get(name) {
+            return Ok(*number);
+        }
+        self.execute("INSERT OR IGNORE INTO upstreams (name) VALUES (?)", [name])?;
+        let number = self.one("SELECT upstream FROM upstreams WHERE name = ?", [name], |row| row.get(0))?;
+        let number =
+            number.ok_or_else(|| EngineError::Other("a row that was written is not there".to_owned()))?;
+        self.names.upstreams.insert(name.to_owned(), number);
+        Ok(number)
+    }
+
+    fn realm(&mut self, realm: u128) -> Result<i64> {
+        if let Some(number) = self.names.realms.get(&realm) {
+            return Ok(*number);
+        }
+        let hash = realm.to_be_bytes();
+        self.execute("INSERT OR IGNORE INTO realms (hash) VALUES (?)", [hash])?;
+        let number = self.one("SELECT realm FROM realms WHERE hash = ?", [hash], |row| row.get(0))?;
+        let number =
+            number.ok_or_else(|| EngineError::Other("a row that was written is not there".to_owned()))?;
+        self.names.realms.insert(realm, number);
+        Ok(number)
+    }
+}
+
+/// Of all that is sent, so that what the disk changed is not.
+pub(super) fn checksum(id: EventId, source: &str, client: &str, content: &Content) -> [u8; 8] {
+    let mut hash = Sha256::new();
+    let optional = [&content.data, &content.raw, &content.content_type].map(|part| part.as_deref());
+    let parts =
+        [source.as_bytes(), client.as_bytes(), &content.attributes].map(Some).into_iter().chain(optional);
+    hash.update(id.key().to_be_bytes());
+    for part in parts {
+        let length = part.map_or(u64::MAX, |part| part.len() as u64);
+        hash.update(length.to_be_bytes());
+        hash.update(part.unwrap_or_default());
+    }
+    let digest = hash.finalize();
+    std::array::from_fn(|at| digest[at])
+}
