@@ -1,27 +1,57 @@
 //! `/metrics`: OpenMetrics for those who ask for it, else Prometheus' older text format.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header::ACCEPT};
 use http_body_util::Full;
 
 use super::answer::respond;
-use crate::gateway::Shared;
+use crate::{
+    gateway::{Gateway, Shared},
+    inbox::Stats,
+    metrics::{Metrics, OfState, OfUpstream},
+};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All values as of now, those of the store included.
-pub(super) fn answer(shared: &Shared, headers: &HeaderMap) -> Response<Full<Bytes>> {
+pub(super) async fn answer(shared: &Shared, gateway: &Gateway, headers: &HeaderMap) -> Response<Full<Bytes>> {
     let (metrics, store) = (&shared.metrics, &shared.store);
     metrics.dedup_entries.set(i64::try_from(store.len()).unwrap_or(i64::MAX));
+    if let Some(inbox) = shared.inbox() {
+        // If it cannot be read, the values stay as they were; that it fails is a metric of its own.
+        let upstreams = gateway.apps.keys().map(String::as_str);
+        if let Ok(stats) = inbox.stats().await {
+            show(metrics, &stats, upstreams);
+        }
+    }
     let text = metrics.text();
     let accepts = |accept: &[u8]| memchr::memmem::find(accept, b"application/openmetrics-text").is_some();
     if headers.get_all(ACCEPT).iter().any(|accept| accepts(accept.as_bytes())) {
         respond(StatusCode::OK, OPEN_METRICS, text)
     } else {
         respond(StatusCode::OK, CLASSIC, classic(&text))
+    }
+}
+
+/// What is in the inbox, also of upstreams that have nothing there, and of those that are configured no more.
+fn show<'a>(metrics: &Metrics, stats: &'a Stats, upstreams: impl Iterator<Item = &'a str>) {
+    let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    metrics.inbox_bytes.set(gauge(stats.bytes));
+    let known: BTreeSet<&str> = stats.tally.keys().map(String::as_str).chain(upstreams).collect();
+    for upstream in known {
+        let tally = stats.tally.get(upstream).cloned().unwrap_or_default();
+        for (state, count) in [("ready", tally.ready), ("retrying", tally.retrying), ("dead", tally.dead)] {
+            let of = OfState { upstream: upstream.to_owned(), state };
+            metrics.inbox_events.get_or_create(&of).set(gauge(count));
+        }
+        let oldest = stats.oldest.get(upstream).map_or(0.0, |at| at.as_duration().as_secs_f64());
+        metrics
+            .inbox_oldest_event_timestamp
+            .get_or_create(&OfUpstream { upstream: upstream.to_owned() })
+            .set(oldest);
     }
 }
 

@@ -2,8 +2,10 @@
 //! shows a secret, and nothing of it is reachable through the listener vendors call.
 
 mod answer;
+mod events;
 mod guard;
 mod metrics;
+mod query;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -25,7 +27,7 @@ use tokio::{
 };
 
 use self::answer::{Problem, json_response, text};
-pub use self::guard::ApiAccess;
+pub use self::{guard::ApiAccess, query::encoded};
 use crate::gateway::{Gateway, Shared};
 
 /// Longest wait for the outcome of a reload.
@@ -86,7 +88,10 @@ impl Inner {
         match path {
             "/livez" => reads(head).map(|()| text(StatusCode::OK, "ok\n")),
             "/readyz" => reads(head).map(|()| self.readiness(head.uri.query())),
-            "/metrics" => reads(head).map(|()| metrics::answer(&self.shared, &head.headers)),
+            "/metrics" => {
+                reads(head)?;
+                Ok(metrics::answer(&self.shared, &self.gateway.load_full(), &head.headers).await)
+            }
             "/api/v1/sources" => reads(head).map(|()| json_response(&view::sources(&self.gateway.load()))),
             "/api/v1/rejections" => {
                 reads(head).map(|()| json_response(&view::rejections(&self.shared.rejections)))
@@ -98,10 +103,13 @@ impl Inner {
             "/" => Err(Problem::not_found(
                 "this version has no dashboard; see /api/v1/sources, /metrics, /readyz",
             )),
-            _ if path == "/api/v1/events" || path.starts_with("/api/v1/events/") => Err(Problem::not_found(
-                "events are kept, listed and replayed by the durable inbox, which this version does not have",
-            )),
-            _ => Err(Problem::not_found("there is nothing at this path")),
+            _ => match path.strip_prefix("/api/v1/events") {
+                Some(path) if path.is_empty() || path.starts_with('/') => match self.shared.inbox() {
+                    Some(inbox) => events::answer(inbox, path, head).await,
+                    None => Err(Problem::not_found("there is no inbox: `inbox.url` is not set")),
+                },
+                _ => Err(Problem::not_found("there is nothing at this path")),
+            },
         }
     }
 
@@ -109,14 +117,22 @@ impl Inner {
     /// whenever there is somebody to answer.
     fn readiness(&self, query: Option<&str>) -> Response<Full<Bytes>> {
         let draining = self.shared.is_stopping();
-        let (status, mut body) = match draining {
-            false => (StatusCode::OK, String::from("ok\n")),
-            true => (StatusCode::SERVICE_UNAVAILABLE, String::from("not ready: draining\n")),
+        let inbox = self.shared.inbox().map(|inbox| inbox.health().failing());
+        let failing = inbox.as_ref().and_then(Option::as_ref);
+        let (status, mut body) = match (draining, failing) {
+            (false, None) => (StatusCode::OK, String::from("ok\n")),
+            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, String::from("not ready: draining\n")),
+            (false, Some(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: inbox: {error}\n")),
         };
         let mut parameters = query.unwrap_or_default().split('&');
         if parameters.any(|parameter| parameter == "verbose" || parameter.starts_with("verbose=")) {
             let sources = self.gateway.load().sources.len();
             body.push_str(&format!("[+] config loaded, sources: {sources}\n"));
+            match (&inbox, failing) {
+                (_, Some(error)) => body.push_str(&format!("[-] inbox: {error}\n")),
+                (Some(_), None) => body.push_str("[+] inbox writable\n"),
+                (None, None) => {}
+            }
             body.push_str(if draining { "[-] draining\n" } else { "[+] not draining\n" });
         }
         text(status, body)

@@ -45,7 +45,7 @@ fn source(source: &Source) -> Value {
         "vendor": source.origin.vendor,
         "path": source.path,
         "upstreams": source.routes.iter().map(|route| route.app.upstream.name()).collect::<Value>(),
-        "delivery": "direct",
+        "delivery": source.delivery.as_str(),
         "assurance": assurance.as_str(),
         "enforce": source.enforce,
         "last": last,

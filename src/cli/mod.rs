@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod demo;
+mod events;
 mod health;
 mod listen;
 mod local;
@@ -48,6 +49,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Demo(demo::Demo),
+    Events(Box<events::Events>),
     Listen(listen::Listen),
     Trigger(Box<trigger::Trigger>),
     Vendors(vendors::Vendors),
@@ -86,6 +88,7 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Completions(completions) => completions.run(),
             Command::Demo(demo) => one_thread(demo.run()),
+            Command::Events(events) => one_thread(events.run()),
             Command::Health(health) => one_thread(health.run()),
             Command::Listen(listen) => one_thread(listen.run()),
             Command::Run(run) => run.run(),

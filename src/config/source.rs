@@ -98,6 +98,17 @@ pub enum Delivery {
 /// that Standard Webhooks suggests (75.6 h).
 const DEDUP_WINDOW: Span = Span::from_secs(96 * 3600);
 
+impl Delivery {
+    /// As in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Inbox => "inbox",
+        }
+    }
+}
+
 impl SourceSettings {
     /// How long an event's id is remembered.
     #[must_use]

@@ -10,13 +10,16 @@ use http::{
 use http_body_util::{BodyExt, Full, Limited};
 use tokio::time::timeout;
 
-use super::{ANSWER_BODY_BYTES_MAX, Roots, Target, connect::connect};
+use super::{Roots, Target, connect::connect};
+
+/// Most bytes of an answer.
+const BYTES_MAX: usize = 16 << 20;
 
 /// Sends a request to the target, which gives its URI and `Host`, and reads the whole answer.
 ///
 /// # Errors
 ///
-/// No connection, no HTTP, an answer of more than 64 KiB, or none within `patience`.
+/// No connection, no HTTP, an answer of more than 16 MiB, or none within `patience`.
 #[expect(clippy::disallowed_methods, reason = "Limited bounds what is collected")]
 pub async fn once(
     target: &Target,
@@ -32,7 +35,7 @@ pub async fn once(
         let mut connection = connect(target, roots, patience).await?;
         let request = Request::from_parts(parts, Full::new(body));
         let (parts, body) = connection.send_request(request).await.map_err(io::Error::other)?.into_parts();
-        let body = Limited::new(body, ANSWER_BODY_BYTES_MAX).collect().await.map_err(io::Error::other)?;
+        let body = Limited::new(body, BYTES_MAX).collect().await.map_err(io::Error::other)?;
         Ok(Response::from_parts(parts, body.to_bytes()))
     };
     timeout(patience, exchange).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
