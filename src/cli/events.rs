@@ -160,7 +160,9 @@ impl Events {
                 api.call(Method::POST, &format!("/{action}"), &query).await?
             }
         };
-        self.show(&answer, |answer| format!("{action}: {} deliveries\n", answer["changed"]))
+        self.show(&answer, |answer| {
+            format!("{action}: {}\n", deliveries(answer["changed"].as_u64().unwrap_or(0)))
+        })
     }
 
     fn show(&self, answer: &Value, text: impl FnOnce(&Value) -> String) -> Result<(), Failure> {
@@ -254,12 +256,16 @@ async fn confirmed(api: &Api, action: &str, query: &[(&'static str, String)]) ->
         return Err(anyhow!("no delivery matches").into());
     }
     if !io::stdin().is_terminal() {
-        return Err(anyhow!("{count} deliveries match: say --yes to {action} them").into());
+        return Err(anyhow!("this would {action} {}: say --yes to do it", deliveries(count)).into());
     }
-    say(&format!("{action} {count} deliveries? [y/N] "));
+    say(&format!("{action} {}? [y/N] ", deliveries(count)));
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+fn deliveries(count: u64) -> String {
+    if count == 1 { "1 delivery".to_owned() } else { format!("{count} deliveries") }
 }
 
 fn lines(answer: &Value) -> String {

@@ -292,10 +292,15 @@ fn what_is_not_verified_or_open_says_so() {
 #[test]
 fn what_this_version_does_not_have() {
     let good = format!("{APP}{SENDAUTH}");
-    let inbox = format!("{good}[inbox]\nurl = \"sqlite:/canary7f3a9c\"\n");
-    one_error(&inbox, "inbox", "inbox", "the durable inbox is not in this version");
+    let inbox = format!("{good}[inbox]\nurl = \"postgres://canary7f3a9c@127.0.0.1/\"\n");
+    one_error(
+        &inbox,
+        "url = \"post",
+        "inbox.url",
+        "PostgreSQL is not in this version; the inbox is a SQLite file",
+    );
     let inbox = format!("{good}delivery = \"inbox\"\n");
-    one_error(&inbox, "delivery", "sources.sendauth.delivery", "the durable inbox is not in this version");
+    one_error(&inbox, "delivery", "sources.sendauth.delivery", "there is no inbox");
     for scheme in ["redis", "rediss"] {
         let redis = format!("{good}[store]\nurl = \"{scheme}://:canary7f3a9c@127.0.0.1/\"\n");
         one_error(

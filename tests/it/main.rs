@@ -22,6 +22,7 @@ mod floors;
 mod framing;
 mod golden;
 mod harness;
+mod inbox;
 mod json;
 mod json_texts;
 mod limits;

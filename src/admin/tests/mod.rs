@@ -4,7 +4,7 @@ mod access;
 mod pages;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use http::HeaderMap;
 use http_body_util::BodyExt;
@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     clock::Clock,
     cloudevent::Origin,
+    config::Delivery,
     gateway::SharedBounds,
     identity::TypeFilter,
     limit::PerAddress,
@@ -59,6 +60,8 @@ fn gateway<const N: usize>(shared: &Arc<Shared>, sources: [Source; N]) -> Gatewa
     let sources = sources.map(|source| (source.path.clone(), Arc::new(source)));
     Gateway {
         tls: false,
+        paths: sources.iter().map(|(path, source)| (Arc::clone(&source.name), path.clone())).collect(),
+        apps: BTreeMap::new(),
         sources: HashMap::from(sources),
         trusted_proxies: Vec::new(),
         per_address: Arc::new(PerAddress::new(Rate::Unlimited, &shared.clock)),
@@ -82,7 +85,8 @@ fn source(shared: &Arc<Shared>, name: &str) -> Source {
         Options::default(),
         shared.clock.clone(),
     );
-    let app = App { upstream, format: Format::default(), signer: Signer::new(&[secret]).unwrap() };
+    let signer = Signer::new(&[secret]).unwrap();
+    let app = App { upstream, format: Format::default(), signer, schedule: Vec::new(), ordered: false };
     let verify = scheme::Settings { scheme: Some(scheme::SchemeName::None), ..scheme::Settings::default() };
     Source {
         name: name.into(),
@@ -106,6 +110,7 @@ fn source(shared: &Arc<Shared>, name: &str) -> Source {
         }],
         filters: TypeFilter::all(),
         forward_tests: false,
+        delivery: Delivery::Direct,
         dedup_window: Duration::ZERO,
         max_age: None,
         success_status: StatusCode::OK,
