@@ -96,9 +96,10 @@ pub(super) mod tests {
     #[test]
     fn the_example_shows_the_defaults() {
         let shown = |settings: &Settings| {
-            let Settings { public_url, type_prefix, server, admin, limits, store, log, reload, .. } =
-                settings;
-            format!("{:#?}", (public_url, type_prefix, server, admin, limits, store, log, reload))
+            let Settings {
+                public_url, type_prefix, server, admin, limits, store, inbox, log, reload, ..
+            } = settings;
+            format!("{:#?}", (public_url, type_prefix, server, admin, limits, store, inbox, log, reload))
         };
         let loaded = load(Some(Path::new(EXAMPLE)), [], &Dict::new()).unwrap();
         assert_eq!(shown(&loaded.settings), shown(&Settings::default()));

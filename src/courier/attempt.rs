@@ -36,7 +36,7 @@ pub(super) struct Attempts {
 /// An attempt whose end is on the disk.
 pub(super) struct Ended {
     pub due: Due,
-    pub delivered: bool,
+    pub fate: Fate,
 }
 
 /// How an attempt went.
@@ -81,7 +81,7 @@ impl Attempts {
             sleep(WRITE_AGAIN).await;
         }
         self.tell(&due, &outcome, fate, took);
-        Ended { due, delivered: fate == Fate::Delivered }
+        Ended { due, fate }
     }
 
     fn damaged(&self) -> Outcome {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio::{
     sync::Notify,
     task::JoinSet,
@@ -23,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::attempt::{Attempts, Ended};
 use crate::{
     gateway::Gateway,
-    inbox::{Desk, Inbox},
+    inbox::{Desk, Fate, Inbox},
     source::App,
 };
 
@@ -61,6 +62,8 @@ struct Courier {
     stopping: bool,
     /// Nothing more is taken.
     closing: bool,
+    /// A task died and what it held is held still.
+    lost: bool,
 }
 
 impl Couriers {
@@ -92,6 +95,7 @@ impl Couriers {
                     look_at: Instant::now(),
                     stopping: false,
                     closing: false,
+                    lost: false,
                 };
                 self.0.tracker.spawn(courier.run());
             }
@@ -110,8 +114,10 @@ impl Courier {
     async fn run(mut self) {
         loop {
             let app = self.app();
+            self.find();
             if let Some(app) = &app
                 && !self.closing
+                && !self.lost
                 && self.look_at <= Instant::now()
                 && self.desk.room() > 0
             {
@@ -120,7 +126,8 @@ impl Courier {
             if self.closing && self.running.is_empty() && (self.desk.is_idle() || app.is_none()) {
                 return;
             }
-            let (can_begin, can_look) = (!self.desk.is_idle(), !self.closing && self.desk.room() > 0);
+            let (can_begin, can_look) =
+                (!self.desk.is_idle(), !self.closing && !self.lost && self.desk.room() > 0);
             tokio::select! {
                 Some(ended) = self.running.join_next() => self.ended(ended.ok()),
                 Some((app, permit)) = turn(app), if can_begin => {
@@ -144,14 +151,8 @@ impl Courier {
         let inbox = &self.all.inbox;
         match inbox.due(app.upstream.name(), self.desk.held(), self.desk.room()).await {
             Ok(taken) => {
-                let wait = taken
-                    .next_at
-                    .map(|at| Duration::try_from(inbox.now().duration_until(at)).unwrap_or_default());
-                let wait = if taken.more {
-                    Duration::ZERO
-                } else {
-                    wait.unwrap_or(LOOK_INTERVAL).min(LOOK_INTERVAL)
-                };
+                let next = taken.next_at.map_or(LOOK_INTERVAL, |at| self.wait_until(at).min(LOOK_INTERVAL));
+                let wait = if taken.more { Duration::ZERO } else { next };
                 self.look_at = Instant::now() + wait;
                 // All is on its way that can be before the end.
                 self.closing |= self.stopping && taken.due.is_empty();
@@ -171,18 +172,42 @@ impl Courier {
         self.look_at = Instant::now();
     }
 
-    /// An attempt's end is on the disk; none if its task died, and the lease with the courier's next start.
+    /// An attempt's end is on the disk; none if its task died.
     fn ended(&mut self, ended: Option<Ended>) {
-        let Some(ended) = ended else { return };
+        let Some(ended) = ended else {
+            tracing::error!(
+                upstream = self.upstream,
+                "an attempt failed by a defect; its event is taken up again"
+            );
+            self.desk.put_back();
+            self.lost = true;
+            return;
+        };
         self.desk.end(&ended.due);
-        // The next of its lane may be due.
-        if ended.due.lane.is_some() {
-            self.look_at = Instant::now();
+        // It is due again some time; or the next of its lane is, now.
+        let next = match ended.fate {
+            Fate::Retry(at) => Some(self.wait_until(at)),
+            Fate::Delivered | Fate::Dead => ended.due.lane.map(|_| Duration::ZERO),
+        };
+        if let Some(wait) = next {
+            self.look_at = self.look_at.min(Instant::now() + wait);
         }
-        if self.stopping && !ended.delivered {
+        if self.stopping && ended.fate != Fate::Delivered {
             self.closing = true;
             self.desk.put_back();
         }
+    }
+
+    /// Once nothing runs, what is still held is what was lost.
+    fn find(&mut self) {
+        if self.lost && self.running.is_empty() {
+            (self.desk, self.lost) = (Desk::default(), false);
+            self.look_at = Instant::now() + LOOK_AGAIN;
+        }
+    }
+
+    fn wait_until(&self, at: Timestamp) -> Duration {
+        Duration::try_from(self.all.inbox.now().duration_until(at)).unwrap_or_default()
     }
 }
 

@@ -1,1 +1,223 @@
-//! tests
+//! The engine by itself: windows, retention, room, and what operators find.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    engine::{Engine, Look, Write, Written},
+    sqlite::{InboxFile, Sqlite},
+    *,
+};
+use crate::upstream::Format;
+
+struct Lab {
+    _dir: tempfile::TempDir,
+    file: Arc<InboxFile>,
+    engine: Sqlite,
+    now: Timestamp,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = InboxFile::open(&dir.path().join("inbox.db"), u64::MAX).unwrap();
+        let engine = Sqlite::new(&file, true).unwrap();
+        Self { _dir: dir, file, engine, now: Timestamp::from_second(1_700_000_000).unwrap() }
+    }
+
+    fn write(&mut self, write: Write) -> Written {
+        self.engine.write(self.now, &[write]).unwrap()[0]
+    }
+
+    fn append(&mut self, number: u32, bytes: usize) -> Written {
+        let record = self.record(number, bytes);
+        self.write(Write::Append(record))
+    }
+
+    fn record(&self, number: u32, bytes: usize) -> Record {
+        Record {
+            id: id(number),
+            realm: 1,
+            dedup_window: Duration::from_secs(3600),
+            received_at: self.now,
+            source: "source".into(),
+            event_type: "login",
+            subject: Some(format!("user/{number}")),
+            partition_key: number.to_string(),
+            client: [127, 0, 0, 1].into(),
+            content: Content {
+                attributes: "{}".into(),
+                data: Some(vec![b'x'; bytes].into()),
+                ..Content::default()
+            },
+            ways: vec![Way { upstream: "app".into(), format: Format::CloudEvents, ordered: false }],
+        }
+    }
+
+    fn due(&mut self) -> Vec<Due> {
+        let look = Look {
+            upstream: "app",
+            now: self.now,
+            held: &HashSet::new(),
+            max: 10_000,
+            bytes_max: usize::MAX,
+        };
+        self.engine.due(&look).unwrap().due
+    }
+
+    /// Delivers all that is due.
+    fn deliver(&mut self) {
+        let attempt = Attempt { at: self.now, status: Some(200), error: None, took: Duration::ZERO };
+        let ended = |due: Due| Write::Ended { key: due.key, attempt: attempt.clone(), fate: Fate::Delivered };
+        let writes: Vec<Write> = self.due().into_iter().map(ended).collect();
+        self.engine.write(self.now, &writes).unwrap();
+    }
+
+    fn wait(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+    }
+
+    fn bytes(&mut self) -> u64 {
+        self.engine.room().unwrap().0
+    }
+
+    fn count(&mut self, filter: Filter) -> usize {
+        self.engine.list(&filter, None, 100_000).unwrap().len()
+    }
+}
+
+fn id(number: u32) -> crate::identity::EventId {
+    crate::identity::EventId::from_bytes((u128::from(number) + 1).to_be_bytes())
+}
+
+#[test]
+fn an_id_is_known_for_its_window_and_by_its_realm() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.append(1, 10), Written::Stored);
+    lab.wait(3599);
+    assert_eq!(lab.append(1, 10), Written::Known);
+    let other = Record { realm: 2, ..lab.record(1, 10) };
+    assert_eq!(lab.write(Write::Append(other)), Written::Stored, "of another origin, or to another app");
+    lab.wait(1);
+    assert_eq!(lab.append(1, 10), Written::Stored, "the window is over");
+    assert_eq!(lab.append(1, 10), Written::Known);
+    assert_eq!(lab.count(Filter { id: Some(id(1)), ..Filter::default() }), 3);
+}
+
+#[test]
+fn copies_in_one_transaction_are_one_event() {
+    let mut lab = Lab::new();
+    let batch: Vec<Write> = (0..5).map(|_| Write::Append(lab.record(1, 10))).collect();
+    let written = lab.engine.write(lab.now, &batch).unwrap();
+    assert_eq!(written, [Written::Stored, Written::Known, Written::Known, Written::Known, Written::Known]);
+}
+
+#[test]
+fn what_is_settled_goes_after_its_time_and_the_file_stays_small() {
+    let mut lab = Lab::new();
+    let mut largest_early = 0;
+    // A day of steady load, of which an hour is kept.
+    for minute in 0..300_u32 {
+        let batch: Vec<Write> = (0..20).map(|at| Write::Append(lab.record(minute * 20 + at, 1500))).collect();
+        lab.engine.write(lab.now, &batch).unwrap();
+        lab.deliver();
+        let before = lab.now - SignedDuration::from_secs(3600);
+        lab.write(Write::Prune { before, max: 60 });
+        lab.engine.tidy().unwrap();
+        lab.wait(60);
+        if minute == 100 {
+            largest_early = std::fs::metadata(lab._dir.path().join("inbox.db")).unwrap().len();
+        }
+    }
+    let last = std::fs::metadata(lab._dir.path().join("inbox.db")).unwrap().len();
+    assert!(last < largest_early * 5 / 4, "{largest_early} bytes after 100 minutes, {last} after 300");
+    let kept = lab.count(Filter::default());
+    assert!((1200..=1240).contains(&kept), "{kept} of the last hour's 1200");
+    let left: i64 = rusqlite::Connection::open(lab._dir.path().join("inbox.db"))
+        .unwrap()
+        .query_row("SELECT (SELECT count(*) FROM attempts) + (SELECT count(*) FROM contents)", (), |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(usize::try_from(left).unwrap(), 2 * kept, "nothing is left of the others");
+}
+
+#[test]
+fn what_is_not_settled_never_goes() {
+    let mut lab = Lab::new();
+    lab.append(1, 10);
+    lab.append(2, 10);
+    let key = lab.due()[1].key;
+    let attempt = Attempt { at: lab.now, status: Some(410), error: None, took: Duration::ZERO };
+    lab.write(Write::Ended { key, attempt, fate: Fate::Dead });
+    lab.wait(1_000_000_000);
+    assert_eq!(lab.write(Write::Prune { before: lab.now, max: 100 }), Written::Forgotten(0));
+    assert_eq!(lab.write(Write::Strip { max: 100 }), Written::Forgotten(0));
+    assert_eq!(lab.count(Filter::default()), 2);
+}
+
+#[test]
+fn for_want_of_room_contents_go_and_ids_stay() {
+    let mut lab = Lab::new();
+    for number in 0..50 {
+        lab.append(number, 20_000);
+    }
+    lab.deliver();
+    lab.append(99, 20_000);
+    let before = lab.bytes();
+    assert_eq!(lab.write(Write::Strip { max: 30 }), Written::Forgotten(30));
+    assert_eq!(lab.write(Write::Strip { max: 30 }), Written::Forgotten(20));
+    assert_eq!(lab.write(Write::Strip { max: 30 }), Written::Forgotten(0));
+    assert!(lab.bytes() < before / 10, "{} of {before}", lab.bytes());
+    assert_eq!(lab.append(0, 10), Written::Known);
+    assert_eq!(lab.due().len(), 1, "what is to be delivered is there");
+    // What is gone cannot be replayed.
+    let filter = Filter { id: Some(id(0)), ..Filter::default() };
+    let replay = Write::Act { action: Action::Replay, filter, after: 0, max: 10 };
+    assert_eq!(lab.write(replay), Written::Acted { changed: 0, last: None });
+    lab.file.set_bytes_max(1);
+    assert_eq!(lab.append(100, 10), Written::NoRoom);
+    assert_eq!(lab.append(1, 10), Written::Known, "an acknowledged event stays so");
+}
+
+#[test]
+fn actions_go_through_all_that_matches_part_by_part() {
+    let mut lab = Lab::new();
+    for number in 0..25 {
+        lab.append(number, 10);
+    }
+    let filter = Filter { status: Some(Status::Ready), ..Filter::default() };
+    assert_eq!(lab.engine.count(&filter, Action::Discard), Ok(25));
+    let (mut after, mut total) = (0, 0);
+    loop {
+        let act = Write::Act { action: Action::Discard, filter: filter.clone(), after, max: 10 };
+        let Written::Acted { changed, last } = lab.write(act) else { panic!("acted") };
+        total += changed;
+        match last {
+            Some(last) => after = last,
+            None => break,
+        }
+    }
+    assert_eq!(total, 25);
+    assert_eq!(lab.engine.count(&filter, Action::Discard), Ok(0));
+    assert_eq!(lab.engine.stats().unwrap().tally["app"], Tally::default());
+}
+
+#[test]
+fn contents_are_fetched_within_bounds() {
+    let mut lab = Lab::new();
+    for number in 0..10 {
+        lab.append(number, 1000);
+    }
+    let look = |held: &HashSet<i64>, lab: &mut Lab, max, bytes_max| {
+        let look = Look { upstream: "app", now: lab.now, held, max, bytes_max };
+        let taken = lab.engine.due(&look).unwrap();
+        (taken.due.iter().map(|due| due.key.event).collect::<Vec<_>>(), taken.more)
+    };
+    let none = HashSet::new();
+    assert_eq!(look(&none, &mut lab, 3, usize::MAX), (vec![1, 2, 3], true));
+    assert_eq!(look(&none, &mut lab, 100, 2500), (vec![1, 2, 3], true));
+    assert_eq!(look(&none, &mut lab, 100, 0), (vec![1], true), "one always");
+    assert_eq!(look(&(1..=9).collect(), &mut lab, 100, usize::MAX), (vec![10], false));
+}

@@ -41,6 +41,7 @@ pub(super) struct Reader(Worker<Question>);
 #[derive(Debug)]
 pub(super) struct Writer {
     worker: Worker<(Write, Answer)>,
+    tidying: Mutex<Option<JoinHandle<()>>>,
     health: Arc<Health>,
 }
 
@@ -79,8 +80,7 @@ impl<T: Send + 'static> Worker<T> {
     /// Lets it finish what it was given.
     fn stop(&self) {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        thread.map(JoinHandle::join).transpose().map(drop).unwrap_or_default();
+        join(&self.thread);
     }
 }
 
@@ -131,7 +131,7 @@ impl Writer {
         let health = Arc::new(health);
         // It ends when the writer does.
         let (tidy, wanted) = sync_channel::<()>(1);
-        thread::Builder::new().name("inbox-tidy".to_owned()).spawn(move || {
+        let tidying = thread::Builder::new().name("inbox-tidy".to_owned()).spawn(move || {
             for () in wanted {
                 if let Err(error) = tidying.tidy() {
                     tracing::warn!(%error, "the inbox's log could not be moved to its file");
@@ -146,10 +146,12 @@ impl Writer {
             tidy,
             prune: true,
             strip: false,
+            full: false,
             unforgettable: false,
             broken: None,
         };
-        Ok(Self { worker: Worker::start("inbox-write", |work| scribe.run(work))?, health })
+        let worker = Worker::start("inbox-write", |work| scribe.run(work))?;
+        Ok(Self { worker, tidying: Mutex::new(Some(tidying)), health })
     }
 
     /// Writes; when this returns, it is on the disk.
@@ -166,9 +168,16 @@ impl Writer {
         &self.health
     }
 
+    /// Writes what it was given. Whoever closes the file last moves the log into it.
     pub(super) fn stop(&self) {
         self.worker.stop();
+        join(&self.tidying);
     }
+}
+
+fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
+    let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    thread.map(JoinHandle::join).transpose().map(drop).unwrap_or_default();
 }
 
 /// The writer, on its thread.
@@ -181,6 +190,8 @@ struct Scribe {
     /// There may be something to forget, or to strip.
     prune: bool,
     strip: bool,
+    /// `inbox.bytes_max` is reached.
+    full: bool,
     /// Forgetting met damage.
     unforgettable: bool,
     /// What failed, until the database has been opened anew.
@@ -213,7 +224,10 @@ impl Scribe {
         let written = self.engine.write(now, &writes);
         match written {
             Ok(written) => {
-                self.health.well();
+                self.full |= written.contains(&Written::NoRoom);
+                if !self.full {
+                    self.health.well();
+                }
                 self.forgot(&writes[asked..], &written[asked..]);
                 self.told(&writes[..asked], &written, answers);
                 if self.engine.is_untidy() {
@@ -243,7 +257,7 @@ impl Scribe {
             _ => None,
         });
         self.bells.ring(stored.flatten().map(|way| &*way.upstream));
-        if written.contains(&Written::NoRoom) {
+        if self.full {
             self.health.ill(EngineError::Full("inbox.bytes_max is reached".to_owned()));
         }
     }
@@ -277,7 +291,8 @@ impl Scribe {
         match self.engine.room() {
             Ok((bytes, max)) => {
                 self.strip = bytes > max / STRIP_AT.1 * STRIP_AT.0;
-                if bytes < max {
+                self.full = bytes >= max;
+                if !self.full {
                     self.health.well();
                 }
             }

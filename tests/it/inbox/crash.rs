@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -50,7 +50,11 @@ impl Vendors {
                         if done.load(Ordering::SeqCst) {
                             return account;
                         }
-                        match attempt(&place, &body) {
+                        let Some(stream) = connected(&place) else {
+                            thread::sleep(Duration::from_millis(1));
+                            continue;
+                        };
+                        match attempt(stream, &body) {
                             Some(answer) if answer.status == 200 => {
                                 account.acknowledged.push(answer.id());
                                 count.fetch_add(1, Ordering::SeqCst);
@@ -85,14 +89,19 @@ impl Vendors {
     }
 }
 
-/// One request, as soon as there is a gateway to send it to; none without an answer.
-fn attempt(place: &(Mutex<Option<SocketAddr>>, Condvar), body: &[u8]) -> Option<Answer> {
+/// A connection, as soon as there is a gateway to connect to.
+fn connected(place: &(Mutex<Option<SocketAddr>>, Condvar)) -> Option<TcpStream> {
     let waiting = place.0.lock().unwrap();
     let there = place.1.wait_timeout_while(waiting, Duration::from_millis(50), |place| place.is_none());
-    let address = (*there.unwrap().0)?;
+    let address = *there.unwrap().0;
+    TcpStream::connect(address?).ok()
+}
+
+/// One request; none without an answer.
+fn attempt(mut stream: TcpStream, body: &[u8]) -> Option<Answer> {
     let (name, value) = signature("sendauth", body);
+    let address = stream.peer_addr().ok()?;
     let head = head(address, "POST", "/in/sendauth", &[JSON, (name, &value)], body.len());
-    let mut stream = std::net::TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     std::io::Write::write_all(&mut stream, &[head.as_bytes(), b"connection: close\r\n\r\n", body].concat())
         .ok()?;
@@ -181,5 +190,6 @@ fn a_stop_leaves_nothing_unanswered_and_nothing_comes_twice() {
     let (accounts, lives, home) = ends(TERMS, "TERM");
     let (acknowledged, again) = judge(&accounts, &lives, &home);
     assert_eq!(again, 0, "came again");
-    println!("{TERMS} stops: {acknowledged} acknowledged and arrived once");
+    let unanswered: usize = accounts.iter().map(|account| account.unanswered).sum();
+    println!("{TERMS} stops: {acknowledged} acknowledged and arrived once, {unanswered} unanswered");
 }

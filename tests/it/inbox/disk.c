@@ -59,8 +59,8 @@ static int is_socket(int fd) {
 static void each_id(const char *what, const char *bytes, size_t length) {
     const char *at = bytes, *end = bytes + length;
     while (at + ID_BYTES <= end && (at = memmem(at, end - at, "hw1_", 4)) && at + ID_BYTES <= end) {
-        trace(what, at);
-        at += ID_BYTES;
+        if (strspn(at + 4, "0123456789abcdef") >= ID_BYTES - 4) trace(what, at);
+        at += 4;
     }
 }
 

@@ -234,7 +234,7 @@ fn a_file_that_may_not_grow_is_a_full_disk_and_not_the_end() {
     });
     let mut acknowledged = 0;
     let refused = (0..5000).find_map(|number| {
-        let answer = send(&gateway, "sendauth", &approval(&format!("{number}-{}", "x".repeat(2000))));
+        let answer = send(&gateway, "sendauth", &approval(&format!("{number}-{}", "x".repeat(200))));
         if answer.status == 200 {
             acknowledged += 1;
             return None;
@@ -242,7 +242,7 @@ fn a_file_that_may_not_grow_is_a_full_disk_and_not_the_end() {
         Some(answer)
     });
     refused.expect("a mebibyte is full some time").refused(503, "inbox_unavailable");
-    assert!(acknowledged > 50, "{acknowledged}");
+    assert!(acknowledged > 10, "{acknowledged}");
     sink.wait_for(acknowledged);
     assert_eq!(gateway.admin_get("/livez").status, 200);
     assert_eq!(sink.count(), acknowledged);
