@@ -1,7 +1,8 @@
-# One static binary on an empty image. Certificate authorities are compiled in (webpki-roots); nothing is written to disk.
+# One static binary on an empty image. Certificate authorities are compiled in (webpki-roots); nothing is written to disk
+# but the inbox, if there is one, to its own volume.
 
 FROM rust:1.95-alpine AS build
-# ring and mimalloc compile C; readelf is in there too.
+# ring, mimalloc and SQLite compile C; readelf is in there too.
 RUN apk add --no-cache build-base
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./

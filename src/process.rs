@@ -75,6 +75,14 @@ impl Reading {
     }
 }
 
+/// Memory in RAM, for tests that bound it.
+#[cfg(test)]
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))?;
+    kib.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

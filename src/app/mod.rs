@@ -130,7 +130,7 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
     let public = bind("server.listen", settings.server.listen).await?;
     let admin = bind("admin.listen", settings.admin.listen).await?;
     let gateway = Arc::new(ArcSwap::from_pointee(gateway));
-    let couriers = open_inbox(settings, &gateway)?;
+    let couriers = open_inbox(settings, &gateway).await?;
     let (reload_sender, reloads) = mpsc::channel(1);
     let api = ApiAccess::new(settings.admin.api, admin_token.as_ref());
     let admin_service = Admin::new(Arc::clone(&shared), Arc::clone(&gateway), api, reload_sender);
@@ -174,13 +174,23 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
 }
 
 /// Opens the inbox, if there is to be one, and starts its couriers.
-fn open_inbox(settings: &Settings, gateway: &Arc<ArcSwap<Gateway>>) -> Result<Option<Couriers>, StartError> {
+async fn open_inbox(
+    settings: &Settings,
+    gateway: &Arc<ArcSwap<Gateway>>,
+) -> Result<Option<Couriers>, StartError> {
     let Some(url) = &settings.inbox.url else { return Ok(None) };
-    let shared = &gateway.load().shared;
+    let current = gateway.load_full();
+    let shared = &current.shared;
     let errors = shared.metrics.inbox_errors.clone();
     let inbox = Inbox::open(&settings.inbox, url, kept(settings), &shared.clock, errors)
         .map_err(StartError::Inbox)?;
     let inbox = shared.inbox.get_or_init(|| Arc::new(inbox));
+    for (upstream, tally) in inbox.stats().await.unwrap_or_default().tally {
+        let waiting = tally.ready + tally.retrying;
+        if waiting > 0 && !current.apps.contains_key(&upstream) {
+            tracing::warn!(upstream, waiting, "events wait for an upstream that is not configured any more");
+        }
+    }
     let drain = mount::ephemeral(&url.path).is_some();
     Ok(Some(Couriers::start(Arc::clone(inbox), Arc::clone(gateway), drain)))
 }

@@ -4,6 +4,8 @@
 
 mod attempt;
 mod letter;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashSet,

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
+use crate::identity::EventId;
+
 use super::record::{Action, Attempt, Due, Fate, Filter, Key, Record, Stored, Taken, Tally};
 
 /// A database.
@@ -15,6 +17,13 @@ pub(super) trait Engine: Send {
     ///
     /// Nothing of it counts; whether it is on the disk is unknown until [`Engine::reopen`] has looked.
     fn write(&mut self, now: Timestamp, batch: &[Write]) -> Result<Vec<Written>, EngineError>;
+
+    /// Whether an event was stored after this time.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    fn knows(&mut self, id: EventId, realm: u128, after: Timestamp) -> Result<bool, EngineError>;
 
     /// Deliveries of an upstream whose time has come and that are not `held`, the longest due first: at most `max`, and
     /// no more than fit into `bytes_max` (but one).

@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
@@ -42,7 +42,7 @@ use self::{
     sqlite::{InboxFile, Sqlite},
     threads::{Health, Reader, Writer},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, identity::EventId};
 
 /// Most bytes of contents that one look for due deliveries brings.
 const TAKEN_BYTES_MAX: usize = 4 << 20;
@@ -127,6 +127,17 @@ impl Inbox {
             Written::Known => Ok(Appended::Known),
             _ => Err(EngineError::Full("inbox.bytes_max is reached".to_owned())),
         }
+    }
+
+    /// Whether an event was stored within its window.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub async fn knows(&self, id: EventId, realm: u128, window: Duration) -> Result<bool, EngineError> {
+        let window = SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX);
+        let after = self.clock.now().checked_sub(window).unwrap_or(Timestamp::MIN);
+        self.due.ask(move |engine| engine.knows(id, realm, after)).await
     }
 
     /// Notes the end of an attempt. False: the delivery was not open any more.

@@ -50,10 +50,26 @@ where
                 }
             }
             Claim::Mine(lease) => {
+                if is_stored(&gateway, &event, id).await {
+                    lease.settle(SHORT_CUT);
+                    return Ok(duplicate(&event, id));
+                }
                 let deliver = deliver(inner, Claimed::new(event, id), lease);
                 return Detach::new(deliver, &gateway.shared.detached).await;
             }
         }
+    }
+}
+
+/// Whether the inbox has it, from before this process: a duplicate must not spend the source's budget, which is asked for
+/// before the event is stored. Without a budget, storing it tells as much.
+async fn is_stored(gateway: &Gateway, event: &Event, id: EventId) -> bool {
+    let source = event.delivery().source();
+    match gateway.shared.inbox() {
+        Some(inbox) if source.delivery == Delivery::Inbox && source.budget.is_some() => {
+            inbox.knows(id, event.scope(), source.dedup_window).await.unwrap_or(false)
+        }
+        _ => false,
     }
 }
 

@@ -10,7 +10,7 @@ use hookwarden::{
     vendor::{BUILTIN, Options, Plan},
 };
 
-const MANIFESTS: [&str; 2] = ["deploy/sidecar.yaml", "deploy/standalone.yaml"];
+const MANIFESTS: [&str; 3] = ["deploy/inbox.yaml", "deploy/sidecar.yaml", "deploy/standalone.yaml"];
 /// The delivery that the README shows.
 const GOLDEN: &str = "sendauth/transaction-denied";
 

@@ -61,6 +61,10 @@ impl Engine for Model {
         Ok(Taken { due: taken.collect(), more, next_at })
     }
 
+    fn knows(&mut self, _: EventId, _: u128, _: Timestamp) -> Result<bool, EngineError> {
+        unimplemented!("the simulation does not ask")
+    }
+
     fn list(&mut self, _: &Filter, _: Option<i64>, _: usize) -> Result<Vec<Stored>, EngineError> {
         unimplemented!("the simulation does not list")
     }

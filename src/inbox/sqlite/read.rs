@@ -58,6 +58,15 @@ impl Engine for Sqlite {
         Ok(taken)
     }
 
+    fn knows(&mut self, id: EventId, realm: u128, after: Timestamp) -> Result<bool> {
+        let sql = "SELECT received_at FROM events WHERE id = ? AND realm = (SELECT realm FROM realms WHERE hash = ?)";
+        let known = self.connection.prepare_cached(sql).and_then(|mut it| {
+            let values = params![id.key().to_be_bytes(), realm.to_be_bytes()];
+            it.query_one(values, |row| row.get::<_, i64>(0)).optional()
+        });
+        Ok(known.map_err(error)?.is_some_and(|received_at| received_at > after.as_millisecond()))
+    }
+
     fn list(&mut self, filter: &Filter, before: Option<i64>, limit: usize) -> Result<Vec<Stored>> {
         self.listed(filter, before, limit)
     }

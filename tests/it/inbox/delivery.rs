@@ -126,6 +126,30 @@ fn a_restart_goes_on_and_remembers() {
 }
 
 #[test]
+fn duplicates_from_before_a_restart_spend_no_budget() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let config = home.config(sink.address, "").replacen(
+        "vendor = \"sendauth\"",
+        "vendor = \"sendauth\"\nrate = \"3/h\"",
+        1,
+    );
+    let mut gateway = Gateway::start(&config);
+    let id = taken(&gateway, "a1");
+    gateway.signal("TERM");
+    gateway.wait();
+    let gateway = Gateway::start(&config);
+    for _ in 0..10 {
+        let again = send(&gateway, "sendauth", &approval("a1"));
+        assert_eq!((again.id(), again.is_duplicate()), (id.clone(), true));
+    }
+    for number in 0..3 {
+        taken(&gateway, &format!("new-{number}"));
+    }
+    send(&gateway, "sendauth", &approval("too much")).refused(429, "rate_limited");
+}
+
+#[test]
 fn failures_are_repeated_by_the_schedule_and_noted() {
     let sink = Sink::behaving(|number, _| match number {
         0 => Behaviour::Status(500, ""),
