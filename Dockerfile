@@ -6,6 +6,7 @@ FROM rust:1.95-alpine AS build
 RUN apk add --no-cache build-base
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY src src
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 RUN cargo build --release --locked --bin hookwarden

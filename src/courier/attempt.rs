@@ -75,8 +75,10 @@ impl Attempts {
         drop(permit);
         let took = began.elapsed();
         let attempt = Attempt { at, status: outcome.status, error: outcome.error.clone(), took };
+        // In a lane, the next waits for it.
+        let urgent = due.lane.is_some();
         // Until it is written the delivery is held: nobody delivers it again.
-        while let Err(error) = self.inbox.ended(due.key, attempt.clone(), fate).await {
+        while let Err(error) = self.inbox.ended(due.key, attempt.clone(), fate, urgent).await {
             tracing::debug!(%error, id = %due.id, "the end of an attempt is not on the disk yet");
             sleep(WRITE_AGAIN).await;
         }

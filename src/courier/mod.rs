@@ -17,7 +17,6 @@ use std::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::{
-    sync::Notify,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -26,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::attempt::{Attempts, Ended};
 use crate::{
     gateway::Gateway,
-    inbox::{Desk, Fate, Inbox},
+    inbox::{Desk, Fate, Hatch, Inbox},
     source::App,
 };
 
@@ -54,7 +53,7 @@ struct Inner {
 struct Courier {
     upstream: String,
     all: Arc<Inner>,
-    bell: Arc<Notify>,
+    hatch: Arc<Hatch>,
     attempts: Arc<Attempts>,
     desk: Desk,
     running: JoinSet<Ended>,
@@ -84,12 +83,12 @@ impl Couriers {
         let gateway = self.0.gateway.load();
         let mut served = self.0.served.lock().unwrap_or_else(PoisonError::into_inner);
         for name in gateway.apps.keys() {
-            let bell = self.0.inbox.bell(name);
-            bell.notify_one();
+            let hatch = self.0.inbox.hatch(name);
+            hatch.ring();
             if served.insert(name.clone()) {
                 let courier = Courier {
                     upstream: name.clone(),
-                    bell,
+                    hatch,
                     attempts: Arc::new(Attempts::new(name, &self.0.inbox, &self.0.gateway)),
                     all: Arc::clone(&self.0),
                     desk: Desk::default(),
@@ -129,7 +128,7 @@ impl Courier {
                 return;
             }
             let (can_begin, can_look) =
-                (!self.desk.is_idle(), !self.closing && !self.lost && self.desk.room() > 0);
+                (!self.desk.is_idle(), !self.closing && !self.lost && app.is_some() && self.desk.room() > 0);
             tokio::select! {
                 Some(ended) = self.running.join_next() => self.ended(ended.ok()),
                 Some((app, permit)) = turn(app), if can_begin => {
@@ -137,7 +136,7 @@ impl Courier {
                         self.running.spawn(Arc::clone(&self.attempts).deliver(app, due, permit));
                     }
                 }
-                () = self.bell.notified(), if !self.closing => self.look_at = Instant::now(),
+                () = self.hatch.rung(), if !self.closing => self.take(),
                 () = sleep_until(self.look_at), if can_look => {}
                 () = self.all.stop.cancelled(), if !self.stopping => self.stop(),
             }
@@ -167,6 +166,13 @@ impl Courier {
         }
     }
 
+    /// Takes what was handed.
+    fn take(&mut self) {
+        if !self.lost && self.desk.take_handed(self.hatch.take()) {
+            self.look_at = Instant::now();
+        }
+    }
+
     /// The end has begun.
     fn stop(&mut self) {
         self.stopping = true;
@@ -185,7 +191,9 @@ impl Courier {
             self.lost = true;
             return;
         };
-        self.desk.end(&ended.due);
+        if self.desk.end(&ended.due, self.hatch.take()) {
+            self.look_at = Instant::now();
+        }
         // It is due again some time; or the next of its lane is, now.
         let next = match ended.fate {
             Fate::Retry(at) => Some(self.wait_until(at)),

@@ -114,15 +114,15 @@ async fn after_an_hour_without_its_app_everything_arrives_in_order_and_memory_is
     let inbox = Arc::new(Inbox::open(&settings.inbox, url, Duration::MAX, &clock, errors).unwrap());
     let couriers = Couriers::start(Arc::clone(&inbox), Arc::new(ArcSwap::from_pointee(gateway)), false);
 
-    let mut appends = JoinSet::new();
-    for number in 0..events() {
-        let (inbox, now) = (Arc::clone(&inbox), clock.now());
-        appends.spawn(async move { inbox.append(record(number, now)).await.unwrap() });
-        if appends.len() >= 128 {
-            appends.join_next().await;
+    for first in (0..events()).step_by(usize::try_from(LANES).unwrap()) {
+        // One of each partition at a time: within a partition, by number is in the order of receipt.
+        let mut appends = JoinSet::new();
+        for number in first..(first + LANES).min(events()) {
+            let (inbox, now) = (Arc::clone(&inbox), clock.now());
+            appends.spawn(async move { inbox.append(record(number, now)).await.unwrap() });
         }
+        appends.join_all().await;
     }
-    while appends.join_next().await.is_some() {}
     quiet(&inbox).await;
     let before = resident_bytes().unwrap();
     for minutes in [1, 2, 3, 4, 10, 20, 20] {

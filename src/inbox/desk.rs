@@ -6,10 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use super::record::Due;
+use super::{handoff::Handed, record::Due};
 
 /// Most deliveries in hand that have not begun.
 pub const WAITING_MAX: usize = 256;
+
+/// Most deliveries in hand: past it none is taken, so that a disk that takes no ends does not fill the memory.
+const HELD_MAX: usize = 4 * WAITING_MAX;
 
 /// The deliveries of one upstream that are in one courier's hand.
 #[derive(Debug, Default)]
@@ -29,16 +32,32 @@ impl Desk {
     /// How many more may be taken; none as long as there is enough to do.
     #[must_use]
     pub fn room(&self) -> usize {
-        if self.waiting.len() > WAITING_MAX / 2 { 0 } else { WAITING_MAX - self.waiting.len() }
+        if self.waiting.len() > WAITING_MAX / 2 || self.held.len() >= HELD_MAX {
+            return 0;
+        }
+        WAITING_MAX - self.waiting.len()
     }
 
-    /// Takes what was found.
+    /// Takes what was found on the disk.
     pub fn take(&mut self, due: impl IntoIterator<Item = Due>) {
         for due in due {
             if self.held.insert(due.key.event) {
                 self.waiting.push_back(due);
             }
         }
+    }
+
+    /// Takes what was handed, as far as there is room; true if some is left on the disk.
+    pub fn take_handed(&mut self, handed: Handed) -> bool {
+        let mut more = handed.more;
+        for due in handed.due {
+            if self.waiting.len() >= WAITING_MAX || self.held.len() >= HELD_MAX {
+                more = true;
+            } else {
+                self.take([due]);
+            }
+        }
+        more
     }
 
     /// Whether something can begin.
@@ -55,12 +74,15 @@ impl Desk {
         Some(due)
     }
 
-    /// Its end is on the disk.
-    pub fn end(&mut self, due: &Due) {
+    /// Its end is on the disk. What was handed until now is taken first: it may be this very delivery, found on the disk
+    /// before it was handed, and not to be begun again. True if some of it is left on the disk.
+    pub fn end(&mut self, due: &Due, handed: Handed) -> bool {
+        let more = self.take_handed(handed);
         self.held.remove(&due.key.event);
         if let Some(lane) = &due.lane {
             self.lanes.remove(lane);
         }
+        more
     }
 
     /// Gives back what has not begun.

@@ -100,8 +100,8 @@ pub(super) struct Look<'a> {
 pub(super) enum Write {
     /// An event.
     Append(Record),
-    /// An attempt has ended.
-    Ended { key: Key, attempt: Attempt, fate: Fate },
+    /// An attempt has ended; whether others wait for that to be on the disk.
+    Ended { key: Key, attempt: Attempt, fate: Fate, urgent: bool },
     /// An operator's wish, for the deliveries of at most `max` matching events, `after` the one that came last.
     Act { action: Action, filter: Filter, after: i64, max: usize },
     /// Forgets at most `max` deliveries that were settled before this time, and their events.
@@ -111,10 +111,10 @@ pub(super) enum Write {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// A new event.
-    Stored,
+    /// A new event; of each of its ways, the upstream's number and whether its time has come.
+    Stored { event: i64, ways: Vec<(i64, bool)> },
     /// An event that was there.
     Known,
     /// A new event, for which there is no room within `inbox.bytes_max`.

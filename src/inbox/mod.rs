@@ -6,6 +6,7 @@
 
 mod desk;
 mod engine;
+mod handoff;
 pub mod mount;
 mod record;
 mod schedule;
@@ -17,19 +18,12 @@ mod sqlite;
 mod tests;
 mod threads;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-
-use jiff::{SignedDuration, Timestamp};
-use prometheus_client::metrics::counter::Counter;
-use tokio::sync::Notify;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 pub use self::{
     desk::{Desk, WAITING_MAX},
     engine::{EngineError, OpenError, Stats},
+    handoff::{Handed, Hatch},
     record::{
         Action, Attempt, Content, Due, Fate, Filter, Key, Record, Status, Stored, StoredDelivery, Taken,
         Tally, Way,
@@ -39,10 +33,13 @@ pub use self::{
 };
 use self::{
     engine::{Engine, Look, Write, Written},
+    handoff::Handoff,
     sqlite::{InboxFile, Sqlite},
     threads::{Health, Reader, Writer},
 };
 use crate::{clock::Clock, identity::EventId};
+use jiff::{SignedDuration, Timestamp};
+use prometheus_client::metrics::counter::Counter;
 
 /// Most bytes of contents that one look for due deliveries brings.
 const TAKEN_BYTES_MAX: usize = 4 << 20;
@@ -59,12 +56,8 @@ pub struct Inbox {
     due: Reader,
     /// Answers operators, whose questions may take longer.
     query: Reader,
-    bells: Arc<Bells>,
+    handoff: Arc<Handoff>,
 }
-
-/// Wakes couriers, each by its upstream's name.
-#[derive(Debug, Default)]
-struct Bells(Mutex<HashMap<String, Arc<Notify>>>);
 
 /// What became of an event that was to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,16 +89,16 @@ impl Inbox {
                 Sqlite::new(&file, writes).map_err(|error| OpenError::Engine { path: path(), error })?;
             Ok::<Box<dyn Engine>, OpenError>(Box::new(engine))
         };
-        let bells = Arc::<Bells>::default();
+        let handoff = Arc::<Handoff>::default();
         let health = Health::new(keep, errors);
         let io = |error| OpenError::Io { path: path(), error };
         Ok(Self {
-            writer: Writer::start(connect(true)?, connect(false)?, clock, health, Arc::clone(&bells))
+            writer: Writer::start(connect(true)?, connect(false)?, clock, health, Arc::clone(&handoff))
                 .map_err(io)?,
             due: Reader::start("inbox-due", connect(false)?).map_err(io)?,
             query: Reader::start("inbox-query", connect(false)?).map_err(io)?,
             clock: clock.clone(),
-            bells,
+            handoff,
             file,
         })
     }
@@ -123,7 +116,7 @@ impl Inbox {
     /// It is not, as far as is known.
     pub async fn append(&self, record: Record) -> Result<Appended, EngineError> {
         match self.writer.write(Write::Append(record)).await? {
-            Written::Stored => Ok(Appended::Stored),
+            Written::Stored { .. } => Ok(Appended::Stored),
             Written::Known => Ok(Appended::Known),
             _ => Err(EngineError::Full("inbox.bytes_max is reached".to_owned())),
         }
@@ -140,13 +133,19 @@ impl Inbox {
         self.due.ask(move |engine| engine.knows(id, realm, after)).await
     }
 
-    /// Notes the end of an attempt. False: the delivery was not open any more.
+    /// Notes the end of an attempt; `urgent` if others wait for it. False: the delivery was not open any more.
     ///
     /// # Errors
     ///
     /// It is not on the disk; try again.
-    pub async fn ended(&self, key: Key, attempt: Attempt, fate: Fate) -> Result<bool, EngineError> {
-        Ok(self.writer.write(Write::Ended { key, attempt, fate }).await? == Written::Ended(true))
+    pub async fn ended(
+        &self,
+        key: Key,
+        attempt: Attempt,
+        fate: Fate,
+        urgent: bool,
+    ) -> Result<bool, EngineError> {
+        Ok(self.writer.write(Write::Ended { key, attempt, fate, urgent }).await? == Written::Ended(true))
     }
 
     /// Deliveries of an upstream that are due and not held.
@@ -162,10 +161,10 @@ impl Inbox {
         self.due.ask(look).await
     }
 
-    /// Is rung when there may be more to deliver.
+    /// Where what is stored is handed to an upstream's courier.
     #[must_use]
-    pub fn bell(&self, upstream: &str) -> Arc<Notify> {
-        self.bells.of(upstream)
+    pub fn hatch(&self, upstream: &str) -> Arc<Hatch> {
+        self.handoff.of(upstream)
     }
 
     /// Events that match, the newest first, beginning before `before`.
@@ -207,7 +206,7 @@ impl Inbox {
                 None => break,
             }
         }
-        self.bells.ring_all();
+        self.handoff.ring_all();
         Ok(total)
     }
 
@@ -237,29 +236,5 @@ impl Inbox {
         self.due.stop();
         self.query.stop();
         self.writer.stop();
-    }
-}
-
-impl Bells {
-    fn of(&self, upstream: &str) -> Arc<Notify> {
-        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match bells.get(upstream) {
-            Some(bell) => Arc::clone(bell),
-            None => Arc::clone(bells.entry(upstream.to_owned()).or_default()),
-        }
-    }
-
-    fn ring<'a>(&self, upstreams: impl Iterator<Item = &'a str>) {
-        let bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for upstream in upstreams {
-            if let Some(bell) = bells.get(upstream) {
-                bell.notify_one();
-            }
-        }
-    }
-
-    fn ring_all(&self) {
-        let bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        bells.values().for_each(|bell| bell.notify_one());
     }
 }

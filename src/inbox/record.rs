@@ -64,7 +64,7 @@ pub struct Due {
     pub id: EventId,
     pub received_at: Timestamp,
     pub source: Arc<str>,
-    pub event_type: String,
+    pub event_type: Arc<str>,
     pub client: String,
     pub format: Format,
     /// The partition it keeps its order in.

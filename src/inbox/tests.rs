@@ -27,12 +27,13 @@ impl Lab {
     }
 
     fn write(&mut self, write: Write) -> Written {
-        self.engine.write(self.now, &[write]).unwrap()[0]
+        self.engine.write(self.now, &[write]).unwrap().remove(0)
     }
 
-    fn append(&mut self, number: u32, bytes: usize) -> Written {
+    /// Stored, or what else came of it.
+    fn append(&mut self, number: u32, bytes: usize) -> Result<(), Written> {
         let record = self.record(number, bytes);
-        self.write(Write::Append(record))
+        stored(self.write(Write::Append(record)))
     }
 
     fn record(&self, number: u32, bytes: usize) -> Record {
@@ -69,7 +70,12 @@ impl Lab {
     /// Delivers all that is due.
     fn deliver(&mut self) {
         let attempt = Attempt { at: self.now, status: Some(200), error: None, took: Duration::ZERO };
-        let ended = |due: Due| Write::Ended { key: due.key, attempt: attempt.clone(), fate: Fate::Delivered };
+        let ended = |due: Due| Write::Ended {
+            key: due.key,
+            attempt: attempt.clone(),
+            fate: Fate::Delivered,
+            urgent: false,
+        };
         let writes: Vec<Write> = self.due().into_iter().map(ended).collect();
         self.engine.write(self.now, &writes).unwrap();
     }
@@ -87,6 +93,10 @@ impl Lab {
     }
 }
 
+fn stored(written: Written) -> Result<(), Written> {
+    if matches!(written, Written::Stored { .. }) { Ok(()) } else { Err(written) }
+}
+
 fn id(number: u32) -> crate::identity::EventId {
     crate::identity::EventId::from_bytes((u128::from(number) + 1).to_be_bytes())
 }
@@ -94,14 +104,14 @@ fn id(number: u32) -> crate::identity::EventId {
 #[test]
 fn an_id_is_known_for_its_window_and_by_its_realm() {
     let mut lab = Lab::new();
-    assert_eq!(lab.append(1, 10), Written::Stored);
+    assert_eq!(lab.append(1, 10), Ok(()));
     lab.wait(3599);
-    assert_eq!(lab.append(1, 10), Written::Known);
+    assert_eq!(lab.append(1, 10), Err(Written::Known));
     let other = Record { realm: 2, ..lab.record(1, 10) };
-    assert_eq!(lab.write(Write::Append(other)), Written::Stored, "of another origin, or to another app");
+    assert_eq!(stored(lab.write(Write::Append(other))), Ok(()), "of another origin, or to another app");
     lab.wait(1);
-    assert_eq!(lab.append(1, 10), Written::Stored, "the window is over");
-    assert_eq!(lab.append(1, 10), Written::Known);
+    assert_eq!(lab.append(1, 10), Ok(()), "the window is over");
+    assert_eq!(lab.append(1, 10), Err(Written::Known));
     assert_eq!(lab.count(Filter { id: Some(id(1)), ..Filter::default() }), 3);
 }
 
@@ -110,7 +120,8 @@ fn copies_in_one_transaction_are_one_event() {
     let mut lab = Lab::new();
     let batch: Vec<Write> = (0..5).map(|_| Write::Append(lab.record(1, 10))).collect();
     let written = lab.engine.write(lab.now, &batch).unwrap();
-    assert_eq!(written, [Written::Stored, Written::Known, Written::Known, Written::Known, Written::Known]);
+    assert!(matches!(written[0], Written::Stored { .. }));
+    assert!(written[1..].iter().all(|written| *written == Written::Known));
 }
 
 #[test]
@@ -146,11 +157,11 @@ fn what_is_settled_goes_after_its_time_and_the_file_stays_small() {
 #[test]
 fn what_is_not_settled_never_goes() {
     let mut lab = Lab::new();
-    lab.append(1, 10);
-    lab.append(2, 10);
+    lab.append(1, 10).unwrap();
+    lab.append(2, 10).unwrap();
     let key = lab.due()[1].key;
     let attempt = Attempt { at: lab.now, status: Some(410), error: None, took: Duration::ZERO };
-    lab.write(Write::Ended { key, attempt, fate: Fate::Dead });
+    lab.write(Write::Ended { key, attempt, fate: Fate::Dead, urgent: false });
     lab.wait(1_000_000_000);
     assert_eq!(lab.write(Write::Prune { before: lab.now, max: 100 }), Written::Forgotten(0));
     assert_eq!(lab.write(Write::Strip { max: 100 }), Written::Forgotten(0));
@@ -161,31 +172,31 @@ fn what_is_not_settled_never_goes() {
 fn for_want_of_room_contents_go_and_ids_stay() {
     let mut lab = Lab::new();
     for number in 0..50 {
-        lab.append(number, 20_000);
+        lab.append(number, 20_000).unwrap();
     }
     lab.deliver();
-    lab.append(99, 20_000);
+    lab.append(99, 20_000).unwrap();
     let before = lab.bytes();
     assert_eq!(lab.write(Write::Strip { max: 30 }), Written::Forgotten(30));
     assert_eq!(lab.write(Write::Strip { max: 30 }), Written::Forgotten(20));
     assert_eq!(lab.write(Write::Strip { max: 30 }), Written::Forgotten(0));
     assert!(lab.bytes() < before / 10, "{} of {before}", lab.bytes());
-    assert_eq!(lab.append(0, 10), Written::Known);
+    assert_eq!(lab.append(0, 10), Err(Written::Known));
     assert_eq!(lab.due().len(), 1, "what is to be delivered is there");
     // What is gone cannot be replayed.
     let filter = Filter { id: Some(id(0)), ..Filter::default() };
     let replay = Write::Act { action: Action::Replay, filter, after: 0, max: 10 };
     assert_eq!(lab.write(replay), Written::Acted { changed: 0, last: None });
     lab.file.set_bytes_max(1);
-    assert_eq!(lab.append(100, 10), Written::NoRoom);
-    assert_eq!(lab.append(1, 10), Written::Known, "an acknowledged event stays so");
+    assert_eq!(lab.append(100, 10), Err(Written::NoRoom));
+    assert_eq!(lab.append(1, 10), Err(Written::Known), "an acknowledged event stays so");
 }
 
 #[test]
 fn actions_go_through_all_that_matches_part_by_part() {
     let mut lab = Lab::new();
     for number in 0..25 {
-        lab.append(number, 10);
+        lab.append(number, 10).unwrap();
     }
     let filter = Filter { status: Some(Status::Ready), ..Filter::default() };
     assert_eq!(lab.engine.count(&filter, Action::Discard), Ok(25));
@@ -208,7 +219,7 @@ fn actions_go_through_all_that_matches_part_by_part() {
 fn contents_are_fetched_within_bounds() {
     let mut lab = Lab::new();
     for number in 0..10 {
-        lab.append(number, 1000);
+        lab.append(number, 1000).unwrap();
     }
     let look = |held: &HashSet<i64>, lab: &mut Lab, max, bytes_max| {
         let look = Look { upstream: "app", now: lab.now, held, max, bytes_max };

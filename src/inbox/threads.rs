@@ -16,13 +16,15 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use super::{
-    Bells,
     engine::{Engine, EngineError, Write, Written},
+    handoff::Handoff,
 };
 use crate::clock::Clock;
 
 /// Most writes in one transaction.
 const GROUP_MAX: usize = 256;
+/// Longest wait of an attempt's end for an append to share its sync: what a crash may repeat grows by as much.
+const COMPANY_WAIT: Duration = Duration::from_millis(3);
 /// How often the writer looks whether there is something to forget, and, when the disk fails, whether it is back.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Deliveries forgotten beside a group of writes: more than come in, few enough for no one to wait.
@@ -126,7 +128,7 @@ impl Writer {
         mut tidying: Box<dyn Engine>,
         clock: &Clock,
         health: Health,
-        bells: Arc<Bells>,
+        handoff: Arc<Handoff>,
     ) -> io::Result<Self> {
         let health = Arc::new(health);
         // It ends when the writer does.
@@ -142,7 +144,7 @@ impl Writer {
             engine,
             clock: clock.clone(),
             health: Arc::clone(&health),
-            bells,
+            handoff,
             tidy,
             prune: true,
             strip: false,
@@ -185,7 +187,7 @@ struct Scribe {
     engine: Box<dyn Engine>,
     clock: Clock,
     health: Arc<Health>,
-    bells: Arc<Bells>,
+    handoff: Arc<Handoff>,
     tidy: SyncSender<()>,
     /// There may be something to forget, or to strip.
     prune: bool,
@@ -203,9 +205,11 @@ impl Scribe {
         loop {
             match work.recv_timeout(LOOK_INTERVAL) {
                 Ok(first) => {
-                    // What came while the disk was busy goes together; nobody is waited for.
-                    let group = [first].into_iter().chain(work.try_iter().take(GROUP_MAX - 1));
-                    let (writes, answers) = group.unzip();
+                    // What came while the disk was busy goes together; no request is waited for.
+                    let mut group = vec![first];
+                    group.extend(work.try_iter().take(GROUP_MAX - 1));
+                    wait_for_company(&mut group, work);
+                    let (writes, answers) = group.into_iter().unzip();
                     self.group(writes, answers);
                 }
                 Err(RecvTimeoutError::Timeout) => self.look(),
@@ -250,13 +254,9 @@ impl Scribe {
 
     fn told(&mut self, writes: &[Write], written: &[Written], answers: Vec<Answer>) {
         for (answer, written) in answers.into_iter().zip(written) {
-            answer.send(Ok(*written)).unwrap_or_default();
+            answer.send(Ok(written.clone())).unwrap_or_default();
         }
-        let stored = writes.iter().zip(written).filter_map(|(write, written)| match (write, written) {
-            (Write::Append(record), Written::Stored) => Some(&record.ways),
-            _ => None,
-        });
-        self.bells.ring(stored.flatten().map(|way| &*way.upstream));
+        self.handoff.stored(writes, written);
         if self.full {
             self.health.ill(EngineError::Full("inbox.bytes_max is reached".to_owned()));
         }
@@ -329,6 +329,19 @@ impl Scribe {
                 Err(error)
             }
         }
+    }
+}
+
+/// Ends of attempts that nobody waits for wait a moment for an append to share its sync.
+fn wait_for_company(group: &mut Vec<(Write, Answer)>, work: &Receiver<(Write, Answer)>) {
+    let patient = |write: &Write| matches!(write, Write::Ended { urgent: false, .. });
+    let mut left = COMPANY_WAIT;
+    while group.len() < GROUP_MAX && group.iter().all(|(write, _)| patient(write)) {
+        let began = Clock::system();
+        let Ok(next) = work.recv_timeout(left) else { return };
+        group.push(next);
+        group.extend(work.try_iter().take(GROUP_MAX - group.len()));
+        left = left.saturating_sub(began.elapsed());
     }
 }
 

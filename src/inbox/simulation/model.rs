@@ -110,7 +110,7 @@ impl Model {
     fn one(&mut self, now: Timestamp, write: &Write) -> Written {
         match write {
             Write::Append(record) => self.append(now, record),
-            Write::Ended { key, attempt, fate } => self.ended(now, *key, attempt, *fate),
+            Write::Ended { key, attempt, fate, .. } => self.ended(now, *key, attempt, *fate),
             Write::Act { action, filter, .. } => self.act(now, *action, filter),
             Write::Prune { .. } | Write::Strip { .. } => Written::Forgotten(0),
         }
@@ -127,6 +127,7 @@ impl Model {
         let Record { id, realm, received_at, .. } = *record;
         self.events.push(Event { id, realm: Some(realm), received_at });
         let event = i64::try_from(self.events.len()).unwrap();
+        let mut ways = Vec::new();
         for way in &record.ways {
             let next = i64::try_from(self.upstreams.len()).unwrap() + 1;
             let upstream = *self.upstreams.entry(way.upstream.to_string()).or_insert(next);
@@ -141,9 +142,10 @@ impl Model {
                 lane,
                 place: event,
             };
+            ways.push((upstream, due_at.is_some()));
             self.deliveries.insert((event, upstream), delivery);
         }
-        Written::Stored
+        Written::Stored { event, ways }
     }
 
     /// The first open one of a lane.
@@ -228,7 +230,7 @@ impl Model {
             id: event.id,
             received_at: event.received_at,
             source: "s".into(),
-            event_type: "login".to_owned(),
+            event_type: "login".into(),
             client: "127.0.0.1".to_owned(),
             format: Format::CloudEvents,
             lane: delivery.lane.as_deref().map(Into::into),

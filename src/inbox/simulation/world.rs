@@ -13,6 +13,7 @@ use crate::{
     inbox::{
         desk::Desk,
         engine::{Engine, Look, Write, Written},
+        handoff::{Handed, dues},
         record::{Action, Attempt, Content, Due, Fate, Filter, Record, Way},
         schedule::{Ending, fate},
     },
@@ -40,15 +41,18 @@ pub(super) enum Bug {
     LeasesForgotten,
     /// An attempt's end is taken for written before it is.
     MarkBeforeCommit,
+    /// What was handed is taken after the end that should have made it void.
+    HandedAfterEnd,
 }
 
 impl Bug {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::AckBeforeCommit,
         Self::ReleaseLost,
         Self::RetryOvertakes,
         Self::LeasesForgotten,
         Self::MarkBeforeCommit,
+        Self::HandedAfterEnd,
     ];
 }
 
@@ -62,6 +66,8 @@ pub(super) struct World {
     engine: Box<dyn Engine>,
     bug: Option<Bug>,
     desks: [Desk; 2],
+    /// What the writer has handed to each courier.
+    handed: [Handed; 2],
     /// What the writer has not got to.
     queue: Vec<Queued>,
     /// Attempts under way: did the app take it already?
@@ -112,6 +118,7 @@ impl World {
             engine,
             bug,
             desks: Default::default(),
+            handed: Default::default(),
             queue: Vec::new(),
             running: Vec::new(),
             vendor: Vec::new(),
@@ -145,7 +152,8 @@ impl World {
         match self.rng.u8(..100) {
             0..=17 => self.send(),
             18..=42 => self.commit(true),
-            43..=57 => self.look(),
+            43..=51 => self.look(),
+            52..=57 => self.take_handed(),
             58..=71 => self.begin(),
             72..=86 => self.end(true),
             87..=91 => self.wait(),
@@ -212,21 +220,27 @@ impl World {
             group.into_iter().map(|it| (it.write, it.whose)).unzip();
         let written = self.engine.write(self.now, &writes).expect("this disk fails only when told to");
         for ((write, written), whose) in writes.iter().zip(&written).zip(&owners) {
-            self.is_on_disk(write, *written, whose);
+            self.is_on_disk(write, written, whose);
         }
         let group = writes.into_iter().zip(owners).map(|(write, whose)| Queued { write, whose });
         if fails {
             return self.failed(group.collect());
         }
         for (queued, written) in group.zip(written) {
-            self.answered(queued.whose, &queued.write, written);
+            if let (Write::Append(record), Written::Stored { event, ways }) = (&queued.write, &written) {
+                for (upstream, due) in dues(record, *event, ways) {
+                    let upstream = usize::from(upstream == UPSTREAMS[1]);
+                    self.handed[upstream].due.extend(due);
+                }
+            }
+            self.answered(queued.whose, &queued.write, &written);
         }
     }
 
     /// What is true from now on, whoever hears of it.
-    fn is_on_disk(&mut self, write: &Write, written: Written, whose: &Whose) {
+    fn is_on_disk(&mut self, write: &Write, written: &Written, whose: &Whose) {
         match (write, whose) {
-            (Write::Append(_), Whose::Vendor(number)) if written == Written::Stored => {
+            (Write::Append(_), Whose::Vendor(number)) if matches!(written, Written::Stored { .. }) => {
                 let sent = &self.vendor[usize::from(*number)];
                 if sent.ways.contains(&1) {
                     self.apps.lanes.entry(sent.partition).or_default().push((*number, false));
@@ -234,7 +248,7 @@ impl World {
             }
             (Write::Ended { fate, .. }, Whose::Courier { upstream, due, .. }) => {
                 let number = number(due.id);
-                if *fate == Fate::Dead && written == Written::Ended(true) {
+                if *fate == Fate::Dead && *written == Written::Ended(true) {
                     self.apps.ended.insert((number, *upstream));
                 }
                 if *upstream == 1 && !matches!(fate, Fate::Retry(_)) {
@@ -251,7 +265,7 @@ impl World {
         lane.iter_mut().filter(|(other, _)| *other == number).for_each(|(_, settled)| *settled = true);
     }
 
-    fn answered(&mut self, whose: Whose, write: &Write, written: Written) {
+    fn answered(&mut self, whose: Whose, write: &Write, written: &Written) {
         match whose {
             Whose::Vendor(number) => self.vendor[usize::from(number)].acknowledged = true,
             Whose::Courier { upstream, due, accepted } => {
@@ -260,7 +274,7 @@ impl World {
                     self.excuse((number(due.id), upstream));
                 }
                 if !(retry && self.bug == Some(Bug::ReleaseLost)) {
-                    self.desks[upstream].end(&due);
+                    self.end_at_desk(upstream, &due);
                 }
             }
             Whose::Operator => {}
@@ -276,6 +290,24 @@ impl World {
 
     fn excuse(&mut self, course: Course) {
         *self.apps.excuses.entry(course).or_default() += 1;
+    }
+
+    fn end_at_desk(&mut self, upstream: usize, due: &Due) {
+        let handed = std::mem::take(&mut self.handed[upstream]);
+        if self.bug == Some(Bug::HandedAfterEnd) {
+            self.desks[upstream].end(due, Handed::default());
+            self.desks[upstream].take_handed(handed);
+        } else {
+            self.desks[upstream].end(due, handed);
+        }
+    }
+
+    /// A courier takes what was handed to it.
+    fn take_handed(&mut self) {
+        let upstream = self.rng.usize(..2);
+        let handed = std::mem::take(&mut self.handed[upstream]);
+        self.note(format!("{upstream} is handed {}", handed.due.len()));
+        self.desks[upstream].take_handed(handed);
     }
 
     /// A courier looks for what is due.
@@ -294,7 +326,9 @@ impl World {
             let next = taken.next_at.filter(|_| what.is_empty());
             self.trace.push(format!("{upstream} takes {what:?}, next {next:?}"));
             if self.bug == Some(Bug::LeasesForgotten) {
-                taken.due.iter().for_each(|due| desk.end(due));
+                for due in &taken.due {
+                    desk.end(due, Handed::default());
+                }
             }
             desk.take(taken.due);
         }
@@ -343,9 +377,9 @@ impl World {
         let fate = fate(ending, due.tries, &SCHEDULE, self.rng.f64(), self.now);
         self.note(format!("end {course:?} {ending:?} {fate:?}"));
         let attempt = Attempt { at: self.now, status: None, error: None, took: Duration::ZERO };
-        let write = Write::Ended { key: due.key, attempt, fate };
+        let write = Write::Ended { key: due.key, attempt, fate, urgent: false };
         if self.bug == Some(Bug::MarkBeforeCommit) {
-            self.desks[upstream].end(&due);
+            self.end_at_desk(upstream, &due);
         }
         self.queue.push(Queued { write, whose: Whose::Courier { upstream, due: Box::new(due), accepted } });
     }
@@ -407,7 +441,7 @@ impl World {
                 self.excuse((number(due.id), upstream));
             }
         }
-        self.desks = Default::default();
+        (self.desks, self.handed) = Default::default();
         self.engine.reopen().expect("it opens");
         self.note("crash".to_owned());
     }
@@ -425,6 +459,7 @@ impl World {
                 self.commit(false);
             }
             self.look();
+            self.take_handed();
             for _ in 0..8 {
                 self.begin();
             }

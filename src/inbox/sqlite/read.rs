@@ -203,7 +203,7 @@ impl Sqlite {
             id: EventId::from_bytes([0; 16]),
             received_at: Timestamp::UNIX_EPOCH,
             source: "".into(),
-            event_type: String::new(),
+            event_type: "".into(),
             client: String::new(),
             format,
             lane,

@@ -90,7 +90,7 @@ impl Batch<'_> {
     fn write(&mut self, write: &Write) -> Result<Written> {
         match write {
             Write::Append(record) => self.append(record),
-            Write::Ended { key, attempt, fate } => self.ended(*key, attempt, *fate),
+            Write::Ended { key, attempt, fate, .. } => self.ended(*key, attempt, *fate),
             Write::Act { action, filter, after, max } => self.act(*action, filter, *after, *max),
             Write::Prune { before, max } => self.prune(before.as_millisecond(), *max),
             Write::Strip { max } => self.strip(*max),
@@ -142,13 +142,11 @@ impl Batch<'_> {
                 content_type.as_deref()
             ],
         )?;
-        for way in &record.ways {
-            self.deliver(event, way, partition_key)?;
-        }
-        Ok(Written::Stored)
+        let ways = record.ways.iter().map(|way| self.deliver(event, way, partition_key));
+        Ok(Written::Stored { event, ways: ways.collect::<Result<_>>()? })
     }
 
-    fn deliver(&mut self, event: i64, way: &Way, partition_key: &str) -> Result<()> {
+    fn deliver(&mut self, event: i64, way: &Way, partition_key: &str) -> Result<(i64, bool)> {
         let upstream = self.upstream(&way.upstream)?;
         let lane = way.ordered.then_some(partition_key);
         let due_at =
@@ -159,7 +157,7 @@ impl Batch<'_> {
             params![event, upstream, way.format.as_str(), due_at, lane, event],
         )?;
         self.changes.moved(upstream, None, Some(Status::Ready));
-        Ok(())
+        Ok((upstream, due_at.is_some()))
     }
 
     /// The first of a lane.
