@@ -112,10 +112,7 @@ impl Metrics {
             events: family!("events", "Events by what became of them"),
             unmapped_events: family!("unmapped_events", "Events that were not understood whole"),
             rate_limited: family!("rate_limited", "Requests past a rate"),
-            vendor_time_ahead: family!(
-                "vendor_time_ahead",
-                "Events of a time more than ten minutes ahead of ours"
-            ),
+            vendor_time_ahead: family!("vendor_time_ahead", "Events of a time more than ten minutes ahead"),
             deliveries: family!("deliveries", "Deliveries to upstreams"),
             delivery_duration: family!(
                 "delivery_duration_seconds",

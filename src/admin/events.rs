@@ -168,6 +168,7 @@ fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown_event", "there is no such event in the inbox")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn unavailable(error: EngineError) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "inbox_unavailable", error.to_string())
         .with(RETRY_AFTER, "1")

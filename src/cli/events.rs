@@ -182,7 +182,7 @@ impl Events {
             }
         };
         let admin = loaded.as_ref().map(|loaded| &loaded.settings.admin);
-        let listen = self.admin.or(admin.map(|admin| admin.listen)).context("--admin")?;
+        let listen = self.admin.or_else(|| admin.map(|admin| admin.listen)).context("--admin")?;
         let token = match &self.token_env {
             Some(name) => {
                 Some(env::var(name).with_context(|| format!("--token-env: {name} is not set"))?.into_bytes())

@@ -65,7 +65,7 @@ fn is_durable(trace: &[String], answered: usize) -> Result<(), String> {
     let mut written: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
     let (mut synced, mut running, mut answers) = (0, Vec::new(), 0);
     for (at, line) in trace.iter().enumerate() {
-        match line.trim_end().split_once(' ').unwrap_or((line.trim_end(), "")) {
+        match line.trim_end().split_once(' ').unwrap_or_else(|| (line.trim_end(), "")) {
             ("write", id) => {
                 written.entry(id).or_insert(at);
             }
@@ -74,7 +74,7 @@ fn is_durable(trace: &[String], answered: usize) -> Result<(), String> {
             ("synced", _) => synced = synced.max(running.remove(0)),
             ("answer", id) => {
                 answers += 1;
-                let at = written.get(id).ok_or(format!("{id} was answered and never written"))?;
+                let at = written.get(id).ok_or_else(|| format!("{id} was answered and never written"))?;
                 if synced < *at {
                     return Err(format!("{id} was answered before it was synced"));
                 }

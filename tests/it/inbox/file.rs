@@ -27,23 +27,26 @@ fn a_second_process_is_kept_out() {
     }
 }
 
+/// Puts something where the inbox should be.
+type Make = fn(&Home);
+
 #[test]
 fn what_is_no_inbox_or_a_newer_one_is_refused() {
-    let cases: [(&str, &dyn Fn(&Home)); 4] = [
-        ("it is another program's database", &|home| {
+    let cases: [(&str, Make); 4] = [
+        ("it is another program's database", |home| {
             home.open()
                 .execute_batch("CREATE TABLE theirs (a); INSERT INTO theirs VALUES (1)")
                 .expect("made");
         }),
-        ("has schema version 99, and this hookwarden knows versions up to 1", &|home| {
+        ("has schema version 99, and this hookwarden knows versions up to 1", |home| {
             home.open()
                 .execute_batch(
                     "PRAGMA application_id = 0x686b7764; PRAGMA user_version = 99; CREATE TABLE a (b)",
                 )
                 .expect("made");
         }),
-        ("the file is damaged", &|home| fs::write(home.file(), vec![0x5A; 8192]).expect("written")),
-        ("cannot open the inbox", &|home| fs::create_dir(home.file()).expect("made")),
+        ("the file is damaged", |home| fs::write(home.file(), vec![0x5A; 8192]).expect("written")),
+        ("cannot open the inbox", |home| fs::create_dir(home.file()).expect("made")),
     ];
     for (said, make) in cases {
         let home = Home::new();
