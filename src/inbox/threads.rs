@@ -31,6 +31,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const FORGOTTEN_MIN: usize = 32;
 /// Of `inbox.bytes_max`, what is in use when the contents of settled events go: nine tenths.
 const STRIP_AT: (u64, u64) = (9, 10);
+/// And below what a full inbox takes events again.
+const ROOM_AT: (u64, u64) = (19, 20);
 
 type Answer = oneshot::Sender<Result<Written, EngineError>>;
 type Question = Box<dyn FnOnce(&mut dyn Engine) + Send>;
@@ -291,7 +293,8 @@ impl Scribe {
         match self.engine.room() {
             Ok((bytes, max)) => {
                 self.strip = bytes > max / STRIP_AT.1 * STRIP_AT.0;
-                self.full = bytes >= max;
+                // Once full, until there is room worth the name: not now yes, now no.
+                self.full &= bytes > max / ROOM_AT.1 * ROOM_AT.0;
                 if !self.full {
                     self.health.well();
                 }
