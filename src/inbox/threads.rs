@@ -235,7 +235,7 @@ impl Scribe {
                     self.health.well();
                 }
                 self.forgot(&writes[asked..], &written[asked..]);
-                self.told(&writes[..asked], &written, answers);
+                self.told(&writes[..asked], written, answers);
                 if self.engine.is_untidy() {
                     self.tidy.try_send(()).unwrap_or_default();
                 }
@@ -254,13 +254,14 @@ impl Scribe {
         }
     }
 
-    fn told(&mut self, writes: &[Write], written: &[Written], answers: Vec<Answer>) {
-        for (answer, written) in answers.into_iter().zip(written) {
-            answer.send(Ok(written.clone())).unwrap_or_default();
-        }
-        self.handoff.stored(writes, written);
+    /// Health and couriers first: whoever hears of an outcome finds it so.
+    fn told(&self, writes: &[Write], written: Vec<Written>, answers: Vec<Answer>) {
         if self.full {
             self.health.ill(EngineError::Full("inbox.bytes_max is reached".to_owned()));
+        }
+        self.handoff.stored(writes, &written);
+        for (answer, written) in answers.into_iter().zip(written) {
+            answer.send(Ok(written)).unwrap_or_default();
         }
     }
 
