@@ -1,5 +1,7 @@
 //! The CloudEvents 1.0 envelope: structured (one JSON document) and binary (`ce-*` headers). Identity event §2.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
@@ -188,10 +190,31 @@ impl Context<'_> {
     }
 }
 
+/// The attributes there are, as headers.
+static HEADERS: [(&str, HeaderName); 16] = [
+    ("specversion", HeaderName::from_static("ce-specversion")),
+    ("id", HeaderName::from_static("ce-id")),
+    ("source", HeaderName::from_static("ce-source")),
+    ("type", HeaderName::from_static("ce-type")),
+    ("subject", HeaderName::from_static("ce-subject")),
+    ("time", HeaderName::from_static("ce-time")),
+    ("recordedtime", HeaderName::from_static("ce-recordedtime")),
+    ("partitionkey", HeaderName::from_static("ce-partitionkey")),
+    ("correlationid", HeaderName::from_static("ce-correlationid")),
+    ("traceparent", HeaderName::from_static("ce-traceparent")),
+    ("hwvendor", HeaderName::from_static("ce-hwvendor")),
+    ("hwvendorevent", HeaderName::from_static("ce-hwvendorevent")),
+    ("hwassurance", HeaderName::from_static("ce-hwassurance")),
+    ("hwtest", HeaderName::from_static("ce-hwtest")),
+    (REPLAY, HeaderName::from_static("ce-hwreplay")),
+    ("dataschema", HeaderName::from_static("ce-dataschema")),
+];
+
 fn attribute(headers: &mut HeaderMap, name: &str, text: &str) {
-    // Unwrap safety: names are the attributes' own, and encoded values are visible ASCII.
-    let name = HeaderName::try_from(format!("ce-{name}")).expect("a header name");
-    headers.insert(name, HeaderValue::try_from(encoded(text)).expect("visible ASCII"));
+    let Some((_, name)) = HEADERS.iter().find(|(known, _)| *known == name) else { return };
+    // Unwrap safety: encoded values are visible ASCII.
+    let value = HeaderValue::from_str(&encoded(text)).expect("visible ASCII");
+    headers.insert(name.clone(), value);
 }
 
 enum Value<'a> {
@@ -213,20 +236,23 @@ fn plain(name: &str) -> &str {
 }
 
 /// Percent-encodes what may not stand in a header: spaces, `"`, `%`, and all but U+0021 to U+007E.
-fn encoded(text: &str) -> String {
+fn encoded(text: &str) -> Cow<'_, str> {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut out = String::with_capacity(text.len());
+    let encodes = |byte: u8| matches!(byte, b'"' | b'%' | ..=0x20 | 0x7F..);
+    if !text.bytes().any(encodes) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(3 * text.len());
     for byte in text.bytes() {
-        match byte {
-            b'"' | b'%' | ..=0x20 | 0x7F.. => {
-                out.push('%');
-                out.push(char::from(HEX[usize::from(byte >> 4)]));
-                out.push(char::from(HEX[usize::from(byte & 15)]));
-            }
-            _ => out.push(char::from(byte)),
+        if encodes(byte) {
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        } else {
+            out.push(char::from(byte));
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 #[cfg(test)]

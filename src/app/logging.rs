@@ -4,7 +4,10 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-use super::log_writer::{self, LogGuard};
+use super::{
+    log_json::JsonLines,
+    log_writer::{self, LogGuard},
+};
 use crate::config::{Log, LogFormat, Report, Severity};
 
 /// Begins to log, panics included. Dropping the guard writes what is waiting.
@@ -20,7 +23,7 @@ pub fn init(log: &Log) -> io::Result<LogGuard> {
     let builder = fmt().with_env_filter(filter).with_writer(writer);
     // A subscriber that is there already (a test's) stays.
     let set = match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Json => builder.event_format(JsonLines).try_init(),
         LogFormat::Text => {
             let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             builder.with_ansi(colour).try_init()

@@ -1,5 +1,6 @@
 //! The program as a whole: listeners, reloads, signals, the end.
 
+mod log_json;
 mod log_writer;
 pub mod logging;
 mod reload;

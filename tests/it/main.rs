@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod admin;
+mod assurance;
 mod bounds;
 mod check;
 mod check_values;

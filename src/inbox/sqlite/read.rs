@@ -98,6 +98,8 @@ impl Engine for Sqlite {
 
     fn reopen(&mut self) -> Result<()> {
         let again = Self::new(&self.file, true)?;
+        // On a full disk, the log may be what fills it.
+        again.checkpoint("TRUNCATE").unwrap_or_default();
         again.connection.execute_batch(PROBE).map_err(error)?;
         *self = again;
         Ok(())
