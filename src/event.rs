@@ -18,6 +18,7 @@ use crate::{
     json::Document,
     scheme::Proof,
     source::{Route, Source},
+    store::OpenWindow,
     vendor::{Reading, encode::Verification},
 };
 
@@ -90,6 +91,7 @@ pub struct Event {
 pub struct Claimed {
     event: Event,
     id: EventId,
+    window: Option<OpenWindow>,
 }
 
 // === impl Verified ===
@@ -212,9 +214,14 @@ impl Event {
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
         let source = self.delivery.source();
         let (event_type, all) = (self.reading.event_type, source.delivery == Handover::Inbox);
-        let others = source.routes.iter().skip(self.route + 1);
-        let others = others.filter(move |route| all && route.types.lets(event_type));
-        [self.route()].into_iter().chain(others)
+        let takes = move |route: &Route| route.types.lets(event_type);
+        let others = source.routes.iter().enumerate().skip(self.route + 1).filter(move |(at, route)| {
+            // Two routes may lead to one app; it gets the event once.
+            let before = &source.routes[self.route..*at];
+            all && takes(route)
+                && !before.iter().any(|other| takes(other) && Arc::ptr_eq(&other.app, &route.app))
+        });
+        [self.route()].into_iter().chain(others.map(|(_, route)| route))
     }
 
     /// With its id, what an event is known by: where it comes from, as far as that is proven, and its ways. So an unsigned
@@ -228,10 +235,16 @@ impl Event {
 // === impl Claimed ===
 
 impl Claimed {
-    /// For the holder of the claim on `id`.
+    /// For the holder of the claim on `id`, which may be that of a window.
     #[must_use]
-    pub fn new(event: Event, id: EventId) -> Self {
-        Self { event, id }
+    pub fn new(event: Event, id: EventId, window: Option<OpenWindow>) -> Self {
+        Self { event, id, window }
+    }
+
+    /// The window its id is of.
+    #[must_use]
+    pub fn window(&self) -> Option<OpenWindow> {
+        self.window
     }
 
     #[must_use]
@@ -338,7 +351,7 @@ mod tests {
         shown.push(format!("{delivery:?}"));
         let reading = delivery.source().plan.read(delivery.document()).unwrap().remove(0);
         let event = Event::new(&delivery, reading, 0);
-        shown.push(format!("{:?}", Claimed::new(event, Recipe::new("ours").id())));
+        shown.push(format!("{:?}", Claimed::new(event, Recipe::new("ours").id(), None)));
         for text in shown {
             assert!(!text.contains("canary") && text.contains("ours"), "{text}");
         }

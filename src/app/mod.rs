@@ -186,6 +186,11 @@ async fn open_inbox(
     let inbox = Inbox::open(&settings.inbox, url, kept(settings), &shared.clock, errors)
         .map_err(StartError::Inbox)?;
     let inbox = shared.inbox.get_or_init(|| Arc::new(inbox));
+    let windows = inbox.windows().await.map_err(|error| {
+        let path = url.path.display().to_string();
+        StartError::Inbox(OpenError::Engine { path, error })
+    })?;
+    shared.store.reopen_windows(windows);
     for (upstream, tally) in inbox.stats().await.unwrap_or_default().tally {
         let waiting = tally.ready + tally.retrying;
         if waiting > 0 && !current.apps.contains_key(&upstream) {

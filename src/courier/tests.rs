@@ -77,6 +77,7 @@ fn record(number: u32, now: Timestamp) -> Record {
     Record {
         id: EventId::from_bytes(u128::from(number).to_be_bytes()),
         realm: 1,
+        window: None,
         dedup_window: Duration::from_secs(3600),
         received_at: now,
         source: "sendauth".into(),

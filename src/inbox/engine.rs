@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::identity::EventId;
+use crate::{identity::EventId, store::OpenWindow};
 
 use super::record::{Action, Attempt, Due, Fate, Filter, Key, Record, Stored, Taken, Tally};
 
@@ -51,6 +51,13 @@ pub(super) trait Engine: Send {
     ///
     /// The database cannot be read.
     fn count(&mut self, filter: &Filter, action: Action) -> Result<u64, EngineError>;
+
+    /// The windows that were open after this time, in the order in which they were opened.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    fn windows(&mut self, after: Timestamp) -> Result<Vec<OpenWindow>, EngineError>;
 
     /// What is in it.
     ///
@@ -99,7 +106,7 @@ pub(super) struct Look<'a> {
 #[derive(Debug)]
 pub(super) enum Write {
     /// An event.
-    Append(Record),
+    Append(Box<Record>),
     /// An attempt has ended; whether others wait for that to be on the disk.
     Ended { key: Key, attempt: Attempt, fate: Fate, urgent: bool },
     /// An operator's wish, for the deliveries of at most `max` matching events, `after` the one that came last.

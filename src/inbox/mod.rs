@@ -37,12 +37,14 @@ use self::{
     sqlite::{InboxFile, Sqlite},
     threads::{Health, Reader, Writer},
 };
-use crate::{clock::Clock, identity::EventId};
+use crate::{clock::Clock, identity::EventId, store::OpenWindow};
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 
 /// Most bytes of contents that one look for due deliveries brings.
 const TAKEN_BYTES_MAX: usize = 4 << 20;
+/// How long ago a window may have closed whose ids must not be given again: longer than any window is wide.
+const WINDOWS_KEPT: SignedDuration = SignedDuration::from_hours(48);
 /// Events that one transaction of an operator's action looks at: short enough for appends not to wait.
 const ACTED_MAX: usize = 500;
 
@@ -115,7 +117,7 @@ impl Inbox {
     ///
     /// It is not, as far as is known.
     pub async fn append(&self, record: Record) -> Result<Appended, EngineError> {
-        match self.writer.write(Write::Append(record)).await? {
+        match self.writer.write(Write::Append(Box::new(record))).await? {
             Written::Stored { .. } => Ok(Appended::Stored),
             Written::Known => Ok(Appended::Known),
             _ => Err(EngineError::Full("inbox.bytes_max is reached".to_owned())),
@@ -208,6 +210,16 @@ impl Inbox {
         }
         self.handoff.ring_all();
         Ok(total)
+    }
+
+    /// The windows that may still matter, in the order in which they were opened.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub async fn windows(&self) -> Result<Vec<OpenWindow>, EngineError> {
+        let after = self.clock.now().checked_sub(WINDOWS_KEPT).unwrap_or(Timestamp::MIN);
+        self.query.ask(move |engine| engine.windows(after)).await
     }
 
     /// What is in it.

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{identity::EventId, upstream::Format};
+use crate::{identity::EventId, store::OpenWindow, upstream::Format};
 
 /// An event to be stored: all that its deliveries need, whatever the configuration says by then.
 #[derive(Clone)]
@@ -13,6 +13,8 @@ pub struct Record {
     pub id: EventId,
     /// With the id, what an event is known by: its origin, its proof and its ways.
     pub realm: u128,
+    /// The window its id is of, for events that look the same each time.
+    pub window: Option<OpenWindow>,
     /// For how long a repetition is a duplicate.
     pub dedup_window: Duration,
     pub received_at: Timestamp,

@@ -33,13 +33,14 @@ impl Lab {
     /// Stored, or what else came of it.
     fn append(&mut self, number: u32, bytes: usize) -> Result<(), Written> {
         let record = self.record(number, bytes);
-        stored(self.write(Write::Append(record)))
+        stored(self.write(Write::Append(Box::new(record))))
     }
 
     fn record(&self, number: u32, bytes: usize) -> Record {
         Record {
             id: id(number),
             realm: 1,
+            window: None,
             dedup_window: Duration::from_secs(3600),
             received_at: self.now,
             source: "source".into(),
@@ -108,7 +109,11 @@ fn an_id_is_known_for_its_window_and_by_its_realm() {
     lab.wait(3599);
     assert_eq!(lab.append(1, 10), Err(Written::Known));
     let other = Record { realm: 2, ..lab.record(1, 10) };
-    assert_eq!(stored(lab.write(Write::Append(other))), Ok(()), "of another origin, or to another app");
+    assert_eq!(
+        stored(lab.write(Write::Append(Box::new(other)))),
+        Ok(()),
+        "of another origin, or to another app"
+    );
     lab.wait(1);
     assert_eq!(lab.append(1, 10), Ok(()), "the window is over");
     assert_eq!(lab.append(1, 10), Err(Written::Known));
@@ -118,7 +123,7 @@ fn an_id_is_known_for_its_window_and_by_its_realm() {
 #[test]
 fn copies_in_one_transaction_are_one_event() {
     let mut lab = Lab::new();
-    let batch: Vec<Write> = (0..5).map(|_| Write::Append(lab.record(1, 10))).collect();
+    let batch: Vec<Write> = (0..5).map(|_| Write::Append(Box::new(lab.record(1, 10)))).collect();
     let written = lab.engine.write(lab.now, &batch).unwrap();
     assert!(matches!(written[0], Written::Stored { .. }));
     assert!(written[1..].iter().all(|written| *written == Written::Known));
@@ -130,7 +135,8 @@ fn what_is_settled_goes_after_its_time_and_the_file_stays_small() {
     let mut largest_early = 0;
     // A day of steady load, of which an hour is kept.
     for minute in 0..300_u32 {
-        let batch: Vec<Write> = (0..20).map(|at| Write::Append(lab.record(minute * 20 + at, 1500))).collect();
+        let batch: Vec<Write> =
+            (0..20).map(|at| Write::Append(Box::new(lab.record(minute * 20 + at, 1500)))).collect();
         lab.engine.write(lab.now, &batch).unwrap();
         lab.deliver();
         let before = lab.now - SignedDuration::from_secs(3600);

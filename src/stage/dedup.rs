@@ -29,8 +29,8 @@ where
     S: Service<Claimed, Response = Reply, Error = BoxError, Future: Send> + Send + 'static,
 {
     let store = &gateway.shared.store;
-    let id = match &event.reading().identity {
-        Identity::Fixed(id) => *id,
+    let (id, window) = match &event.reading().identity {
+        Identity::Fixed(id) => (*id, None),
         Identity::Windowed(windowed) => store.windowed_id(windowed, assurance(&event)),
     };
     let key = id.key() ^ event.scope();
@@ -54,7 +54,7 @@ where
                     lease.settle(SHORT_CUT);
                     return Ok(duplicate(&event, id));
                 }
-                let deliver = deliver(inner, Claimed::new(event, id), lease);
+                let deliver = deliver(inner, Claimed::new(event, id, window), lease);
                 return Detach::new(deliver, &gateway.shared.detached).await;
             }
         }

@@ -100,7 +100,7 @@ fn filtered(gateway: &Gateway, delivery: &Delivery, reading: &Reading) -> Taken 
         Identity::Fixed(id) => *id,
         Identity::Windowed(windowed) => {
             let assurance = delivery.verification().assurance as u128;
-            gateway.shared.store.windowed_id(windowed, assurance)
+            gateway.shared.store.windowed_id(windowed, assurance).0
         }
     };
     Taken { id, event_type: reading.event_type, result: "filtered" }

@@ -88,6 +88,7 @@ fn record(claimed: &Claimed) -> Record {
     Record {
         id: claimed.id(),
         realm: event.scope(),
+        window: claimed.window(),
         dedup_window: source.dedup_window,
         received_at: delivery.received().at,
         source: Arc::clone(&source.name),

@@ -9,7 +9,7 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
-use super::windows::Windows;
+use super::windows::{OpenWindow, Windows};
 use crate::{clock::Clock, identity::EventId, rejection::Rejection, vendor::Windowed};
 
 /// How a delivery ended, for those who waited for it.
@@ -121,9 +121,15 @@ impl Memory {
     }
 
     /// The id of an event that looks the same each time. Events of another `realm` do not count.
-    pub fn windowed_id(&self, event: &Windowed, realm: u128) -> EventId {
+    pub fn windowed_id(&self, event: &Windowed, realm: u128) -> (EventId, Option<OpenWindow>) {
         let now = self.clock.now();
         self.lock().windows.id(event, realm, now)
+    }
+
+    /// Takes up windows that were open before this process, in their order.
+    pub fn reopen_windows(&self, windows: impl IntoIterator<Item = OpenWindow>) {
+        let mut state = self.lock();
+        windows.into_iter().for_each(|window| state.windows.reopen(window));
     }
 
     /// How many keys are remembered.

@@ -9,5 +9,5 @@ mod windows;
 
 pub use self::{
     memory::{Claim, Lease, Memory, Outcome, Waiter},
-    windows::WINDOWS_MAX,
+    windows::{OpenWindow, WINDOWS_MAX},
 };

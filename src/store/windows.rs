@@ -28,6 +28,18 @@ struct Group {
     used: Vec<Window>,
 }
 
+/// A window as it outlives the process: whoever stores an event with it remembers that its id is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenWindow {
+    /// The group, and what kept it apart from others.
+    pub key: u128,
+    pub kind: u128,
+    pub since: Timestamp,
+    pub until: Timestamp,
+    pub bucket: i64,
+    pub generation: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Window {
     kind: u128,
@@ -38,7 +50,13 @@ struct Window {
 }
 
 impl Windows {
-    pub(super) fn id(&mut self, event: &Windowed, realm: u128, now: Timestamp) -> EventId {
+    /// The id, and its window; none if there is no room to remember it.
+    pub(super) fn id(
+        &mut self,
+        event: &Windowed,
+        realm: u128,
+        now: Timestamp,
+    ) -> (EventId, Option<OpenWindow>) {
         let key = event.group ^ realm;
         let width =
             SignedDuration::try_from(event.width.max(Duration::from_secs(1))).unwrap_or(SignedDuration::MAX);
@@ -50,10 +68,10 @@ impl Windows {
         let Some(group) = self.groups.get_mut(&key) else {
             if full {
                 // An event too many rather than one too few: without memory, none is taken for a repetition.
-                return event.id(bucket, fastrand::u32(1..));
+                return (event.id(bucket, fastrand::u32(1..)), None);
             }
             self.groups.insert(key, Group { open: new, used: Vec::new() });
-            return event.id(bucket, 0);
+            return (event.id(bucket, 0), Some(new.of(key)));
         };
         if group.open.kind != event.kind || !(group.open.since..group.open.until).contains(&now) {
             group.used.push(group.open);
@@ -66,7 +84,25 @@ impl Windows {
             let generation = before.map_or(0, |used| used.generation + 1);
             group.open = Window { generation, ..new };
         }
-        event.id(group.open.bucket, group.open.generation)
+        (event.id(group.open.bucket, group.open.generation), Some(group.open.of(key)))
+    }
+
+    /// Takes up a window that was opened before this process, after those that were opened before it.
+    pub(super) fn reopen(&mut self, window: OpenWindow) {
+        let OpenWindow { key, kind, since, until, bucket, generation } = window;
+        let open = Window { kind, since, until, bucket, generation };
+        if self.groups.len() >= WINDOWS_MAX && !self.groups.contains_key(&key) {
+            return;
+        }
+        match self.groups.get_mut(&key) {
+            None => drop(self.groups.insert(key, Group { open, used: Vec::new() })),
+            Some(group) => {
+                group.used.push(std::mem::replace(&mut group.open, open));
+                if group.used.len() > USED_MAX {
+                    group.used.remove(0);
+                }
+            }
+        }
     }
 
     /// Forgets groups whose window has long been closed; the cost is spread over the additions.
@@ -79,6 +115,13 @@ impl Windows {
                 group.open.until.checked_add(width).is_ok_and(|end| end > now)
             });
         }
+    }
+}
+
+impl Window {
+    fn of(self, key: u128) -> OpenWindow {
+        let Self { kind, since, until, bucket, generation } = self;
+        OpenWindow { key, kind, since, until, bucket, generation }
     }
 }
 
@@ -110,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_first_id_is_the_specified_one() {
-        let id = Windows::default().id(&toggle("application.enabled"), 0, at("2026-02-03T09:30:00Z"));
+        let (id, _) = Windows::default().id(&toggle("application.enabled"), 0, at("2026-02-03T09:30:00Z"));
         assert_eq!(id.to_string(), "hw1_a4bb004f50852fd17fbc96fd623c8787");
     }
 
@@ -118,10 +161,10 @@ mod tests {
     fn a_retry_keeps_its_id_over_the_bucket_s_edge() {
         let mut windows = Windows::default();
         let on = toggle("application.enabled");
-        let first = windows.id(&on, 0, at("2026-02-03T09:39:59Z"));
-        assert_eq!(windows.id(&on, 0, at("2026-02-03T09:40:01Z")), first);
-        assert_eq!(windows.id(&on, 0, at("2026-02-03T09:49:58Z")), first);
-        assert_ne!(windows.id(&on, 0, at("2026-02-03T09:49:59Z")), first, "the window has closed");
+        let first = windows.id(&on, 0, at("2026-02-03T09:39:59Z")).0;
+        assert_eq!(windows.id(&on, 0, at("2026-02-03T09:40:01Z")).0, first);
+        assert_eq!(windows.id(&on, 0, at("2026-02-03T09:49:58Z")).0, first);
+        assert_ne!(windows.id(&on, 0, at("2026-02-03T09:49:59Z")).0, first, "the window has closed");
     }
 
     #[test]
@@ -129,16 +172,16 @@ mod tests {
         let mut windows = Windows::default();
         let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
         let ids = [
-            windows.id(&on, 0, at("2026-02-03T09:30:00Z")),
-            windows.id(&off, 0, at("2026-02-03T09:30:01Z")),
-            windows.id(&on, 0, at("2026-02-03T09:30:02Z")),
-            windows.id(&off, 0, at("2026-02-03T09:30:03Z")),
-            windows.id(&on, 0, at("2026-02-03T09:30:04Z")),
+            windows.id(&on, 0, at("2026-02-03T09:30:00Z")).0,
+            windows.id(&off, 0, at("2026-02-03T09:30:01Z")).0,
+            windows.id(&on, 0, at("2026-02-03T09:30:02Z")).0,
+            windows.id(&off, 0, at("2026-02-03T09:30:03Z")).0,
+            windows.id(&on, 0, at("2026-02-03T09:30:04Z")).0,
         ];
         for (nth, id) in ids.iter().enumerate() {
             assert!(!ids[..nth].contains(id), "{nth}");
         }
-        assert_eq!(windows.id(&on, 0, at("2026-02-03T09:30:05Z")), ids[4], "a retry");
+        assert_eq!(windows.id(&on, 0, at("2026-02-03T09:30:05Z")).0, ids[4], "a retry");
     }
 
     #[test]
@@ -151,5 +194,19 @@ mod tests {
             windows.id(&event, 0, Timestamp::from_second(1_700_000_000 + second).unwrap());
         }
         assert!(windows.groups.len() < 5_000, "{}", windows.groups.len());
+    }
+
+    #[test]
+    fn on_off_restart_on_is_three_events_and_a_retry_still_one() {
+        let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
+        let mut before = Windows::default();
+        let (first, opened) = before.id(&on, 0, at("2026-02-03T09:30:00Z"));
+        let (second, closed) = before.id(&off, 0, at("2026-02-03T09:30:01Z"));
+        let mut after = Windows::default();
+        [opened, closed].into_iter().flatten().for_each(|window| after.reopen(window));
+        assert_eq!(after.id(&off, 0, at("2026-02-03T09:30:02Z")).0, second, "a retry over the restart");
+        let (third, _) = after.id(&on, 0, at("2026-02-03T09:30:03Z"));
+        assert!(third != first && third != second);
+        assert_eq!(third, before.id(&on, 0, at("2026-02-03T09:30:03Z")).0, "as without a restart");
     }
 }

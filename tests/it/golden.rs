@@ -36,7 +36,7 @@ fn event(vendor: &str, plan: &Plan, body: &[u8]) -> Vec<u8> {
     let [reading] = readings.as_slice() else { panic!("one event") };
     let id = match &reading.identity {
         Identity::Fixed(id) => *id,
-        Identity::Windowed(windowed) => Memory::new(1, Default::default(), &clock).windowed_id(windowed, 0),
+        Identity::Windowed(windowed) => Memory::new(1, Default::default(), &clock).windowed_id(windowed, 0).0,
     };
     let origin = Origin {
         source: format!("https://hooks.example.com/{vendor}/main"),

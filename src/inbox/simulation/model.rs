@@ -10,6 +10,7 @@ use crate::{
         engine::{Engine, EngineError, Look, Stats, Write, Written},
         record::{Action, Attempt, Content, Due, Fate, Filter, Key, Record, Status, Stored, Taken},
     },
+    store::OpenWindow,
     upstream::Format,
 };
 
@@ -71,6 +72,10 @@ impl Engine for Model {
 
     fn count(&mut self, _: &Filter, _: Action) -> Result<u64, EngineError> {
         unimplemented!("the simulation does not count")
+    }
+
+    fn windows(&mut self, _: Timestamp) -> Result<Vec<OpenWindow>, EngineError> {
+        unimplemented!("the simulation has none")
     }
 
     fn stats(&mut self) -> Result<Stats, EngineError> {

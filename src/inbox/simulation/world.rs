@@ -182,6 +182,7 @@ impl World {
         let record = Record {
             id: id(number),
             realm: 7,
+            window: None,
             dedup_window: DEDUP_WINDOW,
             received_at: self.now,
             source: "s".into(),
@@ -200,7 +201,7 @@ impl World {
                 })
                 .collect(),
         };
-        self.queue.push(Queued { write: Write::Append(record), whose: Whose::Vendor(number) });
+        self.queue.push(Queued { write: Write::Append(Box::new(record)), whose: Whose::Vendor(number) });
         self.note(format!("send {number}"));
     }
 

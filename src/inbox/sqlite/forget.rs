@@ -23,6 +23,7 @@ impl Batch<'_> {
                 })?;
             if left.is_none() {
                 self.execute("DELETE FROM contents WHERE event = ?", [event])?;
+                self.execute("DELETE FROM windows WHERE event = ?", [event])?;
                 self.execute("DELETE FROM events WHERE event = ?", [event])?;
             }
         }

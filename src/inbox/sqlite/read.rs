@@ -13,6 +13,7 @@ use crate::{
         engine::{Engine, EngineError, Look, Stats, Write, Written},
         record::{Action, Content, Due, Filter, Key, Stored, Taken},
     },
+    store::OpenWindow,
     upstream::Format,
 };
 
@@ -73,6 +74,26 @@ impl Engine for Sqlite {
 
     fn count(&mut self, filter: &Filter, action: Action) -> Result<u64> {
         self.counted(filter, action)
+    }
+
+    fn windows(&mut self, after: Timestamp) -> Result<Vec<OpenWindow>> {
+        let sql =
+            "SELECT key, kind, since, until, bucket, generation FROM windows WHERE until > ? ORDER BY event";
+        let read = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map([after.as_millisecond()], |row| {
+                Ok(OpenWindow {
+                    key: u128::from_be_bytes(row.get(0)?),
+                    kind: u128::from_be_bytes(row.get(1)?),
+                    since: time(row.get(2)?),
+                    until: time(row.get(3)?),
+                    bucket: row.get(4)?,
+                    generation: row.get(5)?,
+                })
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(error)
     }
 
     fn stats(&mut self) -> Result<Stats> {

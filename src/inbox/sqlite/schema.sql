@@ -61,6 +61,17 @@ CREATE TABLE attempts (
   PRIMARY KEY (event, upstream, attempt)
 ) STRICT, WITHOUT ROWID;
 
+-- Of events that look the same each time: which id is taken by which window.
+CREATE TABLE windows (
+  event      INTEGER PRIMARY KEY,
+  key        BLOB NOT NULL,
+  kind       BLOB NOT NULL,
+  since      INTEGER NOT NULL,
+  until      INTEGER NOT NULL,
+  bucket     INTEGER NOT NULL,
+  generation INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE upstreams (
   upstream INTEGER PRIMARY KEY,
   name     TEXT NOT NULL UNIQUE

@@ -16,6 +16,7 @@ use crate::{
         engine::{EngineError, Write, Written},
         record::{Attempt, Content, Fate, Key, Record, Status, Way},
     },
+    store::OpenWindow,
 };
 
 /// A transaction that is being written.
@@ -142,8 +143,28 @@ impl Batch<'_> {
                 content_type.as_deref()
             ],
         )?;
+        if let Some(window) = &record.window {
+            self.remember(event, window)?;
+        }
         let ways = record.ways.iter().map(|way| self.deliver(event, way, partition_key));
         Ok(Written::Stored { event, ways: ways.collect::<Result<_>>()? })
+    }
+
+    fn remember(&self, event: i64, window: &OpenWindow) -> Result<()> {
+        let OpenWindow { key, kind, since, until, bucket, generation } = window;
+        self.execute(
+            "INSERT INTO windows (event, key, kind, since, until, bucket, generation) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                event,
+                key.to_be_bytes(),
+                kind.to_be_bytes(),
+                since.as_millisecond(),
+                until.as_millisecond(),
+                bucket,
+                generation
+            ],
+        )?;
+        Ok(())
     }
 
     fn deliver(&mut self, event: i64, way: &Way, partition_key: &str) -> Result<(i64, bool)> {

@@ -198,3 +198,36 @@ fn a_stop_leaves_nothing_unanswered_and_nothing_comes_twice() {
     assert_eq!(unanswered, 0, "unanswered");
     println!("{TERMS} stops: {acknowledged} acknowledged and arrived once, none unanswered");
 }
+
+/// More than a courier has in its hand.
+const QUEUED: usize = 600;
+
+/// Stops a gateway that has events in its inbox which its app takes one after the other; how many arrived.
+fn stopped_with_a_queue(home: &Home) -> usize {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let sink = Sink::behaving(move |_, _| Behaviour::Wait(Arc::clone(&held)));
+    let mut gateway = Gateway::start(&home.config(sink.address, "concurrency = 1"));
+    for number in 0..QUEUED {
+        taken(&gateway, &number.to_string());
+    }
+    gateway.signal("TERM");
+    gateway.logged(|line| line["message"].as_str().is_some_and(|text| text.starts_with("stopping")));
+    gate.open();
+    assert_eq!(gateway.wait().code(), Some(0));
+    sink.count()
+}
+
+#[test]
+fn storage_that_does_not_last_is_emptied_first() {
+    assert_eq!(stopped_with_a_queue(&Home::in_memory()), QUEUED);
+    // On a disk, what was taken up is finished, and the rest waits for the next start.
+    let home = Home::new();
+    let arrived = stopped_with_a_queue(&home);
+    assert!((1..QUEUED).contains(&arrived), "{arrived}");
+    let sink = Sink::start();
+    let gateway = Gateway::start(&home.config(sink.address, ""));
+    sink.wait_for(QUEUED - arrived);
+    eventually("all is settled", || inbox_events(&gateway, "app", "ready") == 0.0);
+    assert_eq!(sink.count(), QUEUED - arrived);
+}

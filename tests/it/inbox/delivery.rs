@@ -150,6 +150,48 @@ fn duplicates_from_before_a_restart_spend_no_budget() {
 }
 
 #[test]
+fn a_switch_that_is_thrown_again_after_a_restart_is_an_event_of_its_own() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let config = home.config(sink.address, "");
+    let toggle = |gateway: &Gateway, event: &str| {
+        let body = format!(
+            r#"{{"success":true,"data":{{"type":"{event}","account":{{"publicId":"accn1abtwskjj3q1"}},"application":{{"publicId":"applrn12zr5zayrp"}}}}}}"#
+        );
+        send(gateway, "zenlogin", body.as_bytes())
+    };
+    let mut gateway = Gateway::start(&config);
+    let (on, off) =
+        (toggle(&gateway, "application.enabled").id(), toggle(&gateway, "application.disabled").id());
+    gateway.signal("KILL");
+    gateway.wait();
+    let gateway = Gateway::start(&config);
+    let retry = toggle(&gateway, "application.disabled");
+    assert_eq!((retry.id(), retry.is_duplicate()), (off.clone(), true), "the vendor's retry");
+    let again = toggle(&gateway, "application.enabled");
+    assert!(!again.is_duplicate() && again.id() != on && again.id() != off);
+    eventually("all three arrive", || {
+        let ids: std::collections::BTreeSet<String> =
+            sink.arrived().iter().map(|one| one.id().to_owned()).collect();
+        ids.len() == 3
+    });
+}
+
+#[test]
+fn two_routes_to_one_app_are_one_delivery() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let routes = r#"routes = [{ types = ["approval.*"], upstream = "app" }, { types = ["approval.approved"], upstream = "app" }]"#;
+    let text = home.config(sink.address, "").replacen("upstream = \"app\"", routes, 1);
+    let gateway = Gateway::start(&text);
+    let id = taken(&gateway, "a1");
+    eventually("it is delivered", || status(&event(&gateway, &id)) == "delivered");
+    assert_eq!(event(&gateway, &id)["deliveries"].as_array().map(Vec::len), Some(1));
+    assert!(send(&gateway, "sendauth", &approval("a1")).is_duplicate());
+    assert_eq!((sink.count(), gateway.admin_get("/readyz").status), (1, 200));
+}
+
+#[test]
 fn failures_are_repeated_by_the_schedule_and_noted() {
     let sink = Sink::behaving(|number, _| match number {
         0 => Behaviour::Status(500, ""),

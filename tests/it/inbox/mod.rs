@@ -30,6 +30,11 @@ impl Home {
         Self { dir: tempfile::tempdir().expect("a folder") }
     }
 
+    /// On storage that does not last.
+    pub fn in_memory() -> Self {
+        Self { dir: tempfile::tempdir_in("/dev/shm").expect("a folder in memory") }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
