@@ -238,3 +238,26 @@ fn contents_are_fetched_within_bounds() {
     assert_eq!(look(&none, &mut lab, 100, 0), (vec![1], true), "one always");
     assert_eq!(look(&(1..=9).collect(), &mut lab, 100, usize::MAX), (vec![10], false));
 }
+
+#[tokio::test]
+async fn under_steady_load_settled_events_are_forgotten_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("inbox.db").display()).parse().unwrap();
+    let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+    let keep = Duration::from_secs(3600);
+    let inbox = Inbox::open(&Settings::default(), &url, keep, &clock, Counter::default()).unwrap();
+    let hatch = inbox.hatch("app");
+    let lab = Lab::new();
+    for number in 0..200 {
+        // Without a pause in which the writer had nothing to do.
+        let record = Record { received_at: clock.now(), ..lab.record(number, 100) };
+        assert_eq!(inbox.append(record).await, Ok(Appended::Stored));
+        let due = hatch.take().due.pop_front().unwrap();
+        let attempt = Attempt { at: clock.now(), status: Some(200), error: None, took: Duration::ZERO };
+        inbox.ended(due.key, attempt, Fate::Delivered, true).await.unwrap();
+        clock.advance(Duration::from_secs(60));
+    }
+    let kept = inbox.list(Filter::default(), None, 1000).await.unwrap().len();
+    assert!((60..=62).contains(&kept), "{kept} of the last hour's 60");
+    inbox.close();
+}

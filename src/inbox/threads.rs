@@ -148,6 +148,7 @@ impl Writer {
             health: Arc::clone(&health),
             handoff,
             tidy,
+            look_at: clock.elapsed() + LOOK_INTERVAL,
             prune: true,
             strip: false,
             full: false,
@@ -165,7 +166,10 @@ impl Writer {
         }
         let (answer, told) = oneshot::channel();
         self.worker.send((write, answer));
-        told.await.unwrap_or_else(|_| Err(closed()))
+        told.await.unwrap_or_else(|_| {
+            self.health.ill(closed());
+            Err(closed())
+        })
     }
 
     pub(super) fn health(&self) -> &Health {
@@ -191,6 +195,8 @@ struct Scribe {
     health: Arc<Health>,
     handoff: Arc<Handoff>,
     tidy: SyncSender<()>,
+    /// When to look again, on the clock.
+    look_at: Duration,
     /// There may be something to forget, or to strip.
     prune: bool,
     strip: bool,
@@ -213,6 +219,10 @@ impl Scribe {
                     wait_for_company(&mut group, work);
                     let (writes, answers) = group.into_iter().unzip();
                     self.group(writes, answers);
+                    // Under load, too.
+                    if self.clock.elapsed() >= self.look_at {
+                        self.look();
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => self.look(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -286,8 +296,9 @@ impl Scribe {
         }
     }
 
-    /// Nobody wants anything: what there is to forget, or whether the disk is back.
+    /// Every now and then: what there is to forget, and whether the disk is back.
     fn look(&mut self) {
+        self.look_at = self.clock.elapsed() + LOOK_INTERVAL;
         if self.mend().is_err() {
             return;
         }

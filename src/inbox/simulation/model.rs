@@ -63,19 +63,19 @@ impl Engine for Model {
     }
 
     fn knows(&mut self, _: EventId, _: u128, _: Timestamp) -> Result<bool, EngineError> {
-        unimplemented!("the simulation does not ask")
+        Err(EngineError::Other("the simulation does not ask".to_owned()))
     }
 
     fn list(&mut self, _: &Filter, _: Option<i64>, _: usize) -> Result<Vec<Stored>, EngineError> {
-        unimplemented!("the simulation does not list")
+        Err(EngineError::Other("the simulation does not list".to_owned()))
     }
 
     fn count(&mut self, _: &Filter, _: Action) -> Result<u64, EngineError> {
-        unimplemented!("the simulation does not count")
+        Err(EngineError::Other("the simulation does not count".to_owned()))
     }
 
     fn windows(&mut self, _: Timestamp) -> Result<Vec<OpenWindow>, EngineError> {
-        unimplemented!("the simulation has none")
+        Err(EngineError::Other("the simulation has none".to_owned()))
     }
 
     fn stats(&mut self) -> Result<Stats, EngineError> {
