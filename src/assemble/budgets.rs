@@ -77,8 +77,7 @@ fn is_direct(settings: &Settings, upstream: &str) -> bool {
 }
 
 fn delivery(settings: &Settings, source: &SourceSettings) -> Delivery {
-    let default = if settings.inbox.url.is_some() { Delivery::Inbox } else { Delivery::Direct };
-    source.delivery.unwrap_or(default)
+    source.delivery(settings.inbox.url.is_some())
 }
 
 fn budget(

@@ -91,13 +91,12 @@ impl Assembler<'_> {
     fn delivery(&mut self, name: &str, settings: &SourceSettings) -> Delivery {
         let there = self.settings.inbox.url.is_some();
         let open = self.previous.is_none_or(|gateway| gateway.shared.inbox().is_some());
-        let default = if there && open { Delivery::Inbox } else { Delivery::Direct };
-        if settings.delivery == Some(Delivery::Inbox) && default == Delivery::Direct {
+        if settings.delivery == Some(Delivery::Inbox) && !(there && open) {
             let text = if there { "the inbox opens with a restart" } else { "there is no inbox" };
             let hint = "set `inbox.url`, such as \"sqlite:/var/lib/hookwarden/inbox.db\", or use `direct`";
             self.problems.push(Problem::error(&["sources", name, "delivery"], text).with_hint(hint));
         }
-        settings.delivery.unwrap_or(default)
+        settings.delivery(there && open)
     }
 
     /// What an unsigned request is worth: that it comes from a known network, or with a known certificate.

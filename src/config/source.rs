@@ -110,6 +110,12 @@ impl Delivery {
 }
 
 impl SourceSettings {
+    /// How events are handed over, where there is an inbox or none.
+    #[must_use]
+    pub fn delivery(&self, inbox: bool) -> Delivery {
+        self.delivery.unwrap_or(if inbox { Delivery::Inbox } else { Delivery::Direct })
+    }
+
     /// How long an event's id is remembered.
     #[must_use]
     pub fn dedup_window(&self) -> Span {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use http::StatusCode;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep},
@@ -135,24 +136,24 @@ impl Attempts {
     }
 }
 
-fn judge(answer: Result<http::StatusCode, Failure>) -> Outcome {
-    let failed = |retry_after| Ending::Failed { retry_after };
-    let (ending, result, status) = match answer {
+fn judge(answer: Result<StatusCode, Failure>) -> Outcome {
+    let failure = match answer {
         Ok(status) => {
             let status = Some(status.as_u16());
             return Outcome { ending: Ending::Delivered, result: "success", status, error: None };
         }
-        // RFC 9110 §15.5.11: likely for good. Standard Webhooks: stop sending.
-        Err(Failure::Refused(status)) if status == http::StatusCode::GONE => {
-            (Ending::Gone, "refused", Some(status))
-        }
-        Err(Failure::Refused(status)) => (failed(None), "refused", Some(status)),
-        Err(Failure::Busy { status, retry_after }) => (failed(retry_after), "busy", Some(status)),
-        Err(Failure::Saturated { retry_after }) => (failed(Some(retry_after)), "busy", None),
-        Err(Failure::Timeout) => (failed(None), "timeout", None),
-        Err(Failure::Unreachable) => (failed(None), "unreachable", None),
-        Err(Failure::Broken) => (failed(None), "broken", None),
+        Err(failure) => failure,
     };
-    let error = answer.err().map(|failure| failure.to_string());
-    Outcome { ending, result, status: status.map(|status| status.as_u16()), error }
+    let ending = match failure {
+        // RFC 9110 §15.5.11: likely for good. Standard Webhooks: stop sending.
+        Failure::Refused(StatusCode::GONE) => Ending::Gone,
+        Failure::Busy { retry_after, .. } => Ending::Failed { retry_after },
+        Failure::Saturated { retry_after } => Ending::Failed { retry_after: Some(retry_after) },
+        Failure::Refused(_) | Failure::Timeout | Failure::Unreachable | Failure::Broken => {
+            Ending::Failed { retry_after: None }
+        }
+    };
+    let (result, status) = failure.result();
+    let status = status.map(|status| status.as_u16());
+    Outcome { ending, result, status, error: Some(failure.to_string()) }
 }

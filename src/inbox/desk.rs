@@ -9,7 +9,7 @@ use std::{
 use super::{handoff::Handed, record::Due};
 
 /// Most deliveries in hand that have not begun.
-pub const WAITING_MAX: usize = 256;
+const WAITING_MAX: usize = 256;
 
 /// Most deliveries in hand: past it none is taken, so that a disk that takes no ends does not fill the memory.
 const HELD_MAX: usize = 4 * WAITING_MAX;

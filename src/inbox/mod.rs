@@ -21,7 +21,7 @@ mod threads;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 pub use self::{
-    desk::{Desk, WAITING_MAX},
+    desk::Desk,
     engine::{EngineError, OpenError, Stats},
     handoff::{Handed, Hatch},
     record::{

@@ -69,13 +69,13 @@ async fn deliver(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejec
 
 /// What the vendor hears of a failure, and how it is counted.
 fn rejection(failure: Failure, route: &Route, took: Duration) -> Rejection {
-    let (result, status, code, retry_after) = match failure {
-        Failure::Unreachable => ("unreachable", None, Code::UpstreamUnreachable, None),
-        Failure::Refused(status) => ("refused", Some(status), Code::UpstreamRefused, None),
-        Failure::Busy { status, retry_after } => ("busy", Some(status), Code::UpstreamRefused, retry_after),
-        Failure::Timeout => ("timeout", None, Code::UpstreamTimeout, None),
-        Failure::Broken => ("broken", None, Code::UpstreamUnreachable, None),
-        Failure::Saturated { retry_after } => ("busy", None, Code::Overloaded, Some(retry_after)),
+    let (result, status) = failure.result();
+    let (code, retry_after) = match failure {
+        Failure::Unreachable | Failure::Broken => (Code::UpstreamUnreachable, None),
+        Failure::Refused(_) => (Code::UpstreamRefused, None),
+        Failure::Busy { retry_after, .. } => (Code::UpstreamRefused, retry_after),
+        Failure::Timeout => (Code::UpstreamTimeout, None),
+        Failure::Saturated { retry_after } => (Code::Overloaded, Some(retry_after)),
     };
     route.metrics.delivered(result, status.map(|status| status.as_u16()), took);
     // An app that is busy is an app to come back to: the vendor hears 503, whatever it was told.

@@ -84,6 +84,21 @@ pub enum Failure {
     Saturated { retry_after: Duration },
 }
 
+impl Failure {
+    /// What metrics call it, and the app's status, if it gave one.
+    #[must_use]
+    pub fn result(self) -> (&'static str, Option<StatusCode>) {
+        match self {
+            Self::Unreachable => ("unreachable", None),
+            Self::Refused(status) => ("refused", Some(status)),
+            Self::Busy { status, .. } => ("busy", Some(status)),
+            Self::Timeout => ("timeout", None),
+            Self::Broken => ("broken", None),
+            Self::Saturated { .. } => ("busy", None),
+        }
+    }
+}
+
 /// One app, its connections and its limits.
 pub struct Upstream {
     name: String,

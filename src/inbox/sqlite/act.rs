@@ -13,6 +13,7 @@ struct Row {
     event: i64,
     upstream: i64,
     status: Status,
+    tried: bool,
     /// At the head of its lane, or in none.
     due: bool,
     lane: Option<String>,
@@ -49,6 +50,7 @@ impl Batch<'_> {
                     event: row.get(0)?,
                     upstream: row.get(1)?,
                     status: status(&row.get::<_, String>(2)?, row.get(3)?),
+                    tried: row.get(3)?,
                     due: row.get(4)?,
                     lane: row.get(5)?,
                 })
@@ -87,12 +89,7 @@ impl Batch<'_> {
                     place = (SELECT max(event) FROM events) WHERE event = ? AND upstream = ?",
             params![due_at, event, upstream],
         )?;
-        let tried: Option<bool> = self.one(
-            "SELECT attempts > 0 FROM deliveries WHERE event = ? AND upstream = ?",
-            params![event, upstream],
-            |row| row.get(0),
-        )?;
-        let after = if tried == Some(true) { Status::Retrying } else { Status::Ready };
+        let after = if row.tried { Status::Retrying } else { Status::Ready };
         self.changes.moved(upstream, Some(status), Some(after));
         Ok(true)
     }
