@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::{
-    identity::{EventId, time},
+    identity::{EventId, is_attribute, time},
     json::{Document, write},
     scheme::Assurance,
     vendor::Reading,
@@ -229,10 +229,9 @@ fn times(write: impl FnOnce(&mut Vec<u8>)) -> String {
     String::from_utf8(out).expect("ASCII")
 }
 
-/// A vendor's event name as an attribute. Attributes hold no control characters (CloudEvents §"Type System"); the name
-/// itself stands in `data.vendor.event`.
+/// A vendor's event name as an attribute; the name itself stands in `data.vendor.event`.
 fn plain(name: &str) -> &str {
-    if name.is_empty() || name.chars().any(char::is_control) { "unknown" } else { name }
+    if !name.is_empty() && is_attribute(name) { name } else { "unknown" }
 }
 
 /// Percent-encodes what may not stand in a header: spaces, `"`, `%`, and all but U+0021 to U+007E.
@@ -266,8 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn names_with_control_characters_stay_out_of_attributes() {
-        assert_eq!(plain("login\r\nx: y"), "unknown");
+    fn names_that_no_attribute_may_hold_stay_out() {
+        for name in ["login\r\nx: y", "", "a\u{85}", "a\u{fdd0}", "a\u{fffe}", "\u{1ffff}b"] {
+            assert_eq!(plain(name), "unknown", "{name:?}");
+        }
+        assert_eq!(plain("\u{fffd}\u{e000}"), "\u{fffd}\u{e000}");
         assert_eq!(plain("login"), "login");
     }
 }

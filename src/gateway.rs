@@ -43,6 +43,8 @@ pub struct Gateway {
     /// largest body always finds room.
     pub structure_bytes_max: usize,
     pub body_timeout: Duration,
+    /// Bytes a second, of bodies that take long; 0: any.
+    pub body_rate_min: u64,
     pub request_timeout: Duration,
     /// Whether the listener serves TLS.
     pub tls: bool,

@@ -76,14 +76,18 @@ codes! {
     UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, "The application could not be reached.";
 }
 
-/// What a 503 asks for if nothing better is known.
+/// What a 502, 503 or 504 asks for if nothing better is known: the next try may well succeed.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Rejection {
-    /// A refusal; every 503 asks to be tried again.
+    /// A refusal; what the app or the moment is to blame for asks to be tried again.
     #[must_use]
     pub fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
-        let retry_after = (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
+        let again = matches!(
+            code.status(),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        );
+        let retry_after = again.then_some(RETRY_AFTER);
         Self { code, reason: reason.into(), retry_after, limit: None, status: None }
     }
 

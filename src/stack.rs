@@ -46,9 +46,9 @@ where
         .load_shed() // past as many as there may be connections, 503 at once
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(arrivals))
         .timeout(gateway.request_timeout)
+        .filter(head) // two readers must not read two requests: 400
         .layer(around(it(), challenge)) // what is no delivery: the schema
         .map_response(Reply::into_response)
-        .filter(head) // two readers must not read two requests: 400
         .filter(route(it())) // path, method, media type: 404 405 415
         .filter(admit(it())) // allow list, budget of the address: 403 429
         .layer(around(it(), collect)) // the body, within its bounds: 408 413 503

@@ -140,6 +140,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<Problem> {
     let server = |settings: &Settings| crate::server::Settings {
         body_bytes_max: old.server.body_bytes_max,
         body_timeout: old.server.body_timeout,
+        body_rate_min: old.server.body_rate_min,
         request_timeout: old.server.request_timeout,
         trusted_proxies: Vec::new(),
         tls: None,

@@ -94,6 +94,7 @@ pub fn assemble(
             .bytes()
             .saturating_sub(settings.server.body_bytes_max.bytes()),
         body_timeout: settings.server.body_timeout.0,
+        body_rate_min: settings.server.body_rate_min.0,
         request_timeout: settings.server.request_timeout.0,
         schema: (schema_paths, schema::data(dataschema.as_deref()).to_string().into()),
         shared: Arc::clone(shared),

@@ -16,6 +16,7 @@ use crate::{
     limit::Budget,
     metrics::{RouteMetrics, SourceMetrics},
     scheme::{self, Assurance, SchemeName, Verifier},
+    secret::{SECRET_BYTES_MIN, Secret},
     source::{LastDelivery, Route, Source},
     units::Rate,
     upstream::Format,
@@ -193,14 +194,44 @@ impl Assembler<'_> {
                 "a secret is set, and `scheme = \"none\"` does not look at it",
             );
         }
+        if settings.allow_weak != Some(true) {
+            self.weak(&table, &fields, &verify, &secrets);
+        }
         match verify.compile(&secrets, url.as_deref()) {
-            Ok(verifier) => Some(verifier),
+            Ok(verifier) => {
+                if settings.max_age.is_some() && verifier.assurance() < Assurance::SignedWeak {
+                    let text = "the vendor does not sign the body, so no time in it is looked at: nothing is refused";
+                    self.problems.push(Problem::warning(&["sources", name, "max_age"], text));
+                }
+                Some(verifier)
+            }
             Err(faults) => {
                 for fault in faults {
                     self.fault(&table, &fields, fault);
                 }
                 None
             }
+        }
+    }
+
+    /// Refuses secrets whose spelling is long and whose key is not.
+    fn weak(
+        &mut self,
+        table: &[&str],
+        fields: &secrets::SecretFields<'_>,
+        verify: &scheme::Settings,
+        secrets: &[Secret],
+    ) {
+        for (position, secret) in secrets.iter().enumerate() {
+            let Some(bytes) = verify.key_bytes(secret).filter(|bytes| (1..SECRET_BYTES_MIN).contains(bytes))
+            else {
+                continue;
+            };
+            let text = format!(
+                "the secret stands for {bytes} bytes, fewer than {SECRET_BYTES_MIN}; take a longer one, or this one with \
+                 `allow_weak = true`"
+            );
+            self.fault(table, fields, scheme::Fault { key: "secret", text, secret_index: Some(position) });
         }
     }
 

@@ -17,5 +17,13 @@ pub use self::{
 /// Version of the schema, `major.minor`.
 pub const VERSION: &str = "1.0";
 
+/// Whether a CloudEvents attribute may hold the text: no control characters and no noncharacters (CloudEvents 1.0.2,
+/// "Type System", String).
+#[must_use]
+pub fn is_attribute(text: &str) -> bool {
+    let noncharacter = |c: char| matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE;
+    !text.chars().any(|c| c.is_control() || noncharacter(c))
+}
+
 /// Where the JSON Schema of `data` is served, below `public_url`.
 pub const SCHEMA_PATH: &str = "/.well-known/hookwarden/identity-event/1.0.json";

@@ -62,13 +62,20 @@ impl Settings {
         if faults.0.is_empty() { Ok(verifier) } else { Err(faults.0) }
     }
 
+    /// Bytes of the key that a secret stands for here, however long its spelling; none if it cannot be decoded.
+    #[must_use]
+    pub fn key_bytes(&self, secret: &Secret) -> Option<usize> {
+        let (encoding, prefixes) = self.spelling();
+        decode(stripped(secret.expose(), &prefixes), encoding).ok().map(|key| Zeroizing::new(key).len())
+    }
+
     fn digest(&self, secrets: &[Secret], faults: &mut Faults) -> Verifier {
         if self.hash.is_some_and(|hash| hash != Hash::Sha256) {
             faults.add("hash", "the digest scheme is SHA-256; remove the key, or set scheme = \"hmac\"");
         }
         let headers = self.headers(faults);
         let reader = self.reader(Hash::Sha256, false);
-        let secrets = self.secrets(secrets, SecretEncoding::Text, &[], faults);
+        let secrets = self.secrets(secrets, faults);
         for (index, (_, secret)) in secrets.iter().enumerate() {
             let begins = |(other, (_, longer)): (usize, &Decoded)| {
                 other != index && longer.starts_with(secret) && (longer.len() > secret.len() || other < index)
@@ -130,7 +137,7 @@ impl Settings {
                 reader: self.reader(hash, template.signs_timestamp() && timestamp.is_none()),
                 template,
                 window: self.window(self.timestamp_unit.unwrap_or_default()),
-                keys: hmac_keys(self.secrets(secrets, SecretEncoding::Text, &[], faults), hash),
+                keys: hmac_keys(self.secrets(secrets, faults), hash),
             })),
         }
     }
@@ -153,7 +160,7 @@ impl Settings {
                 })
             })
             .collect();
-        let secrets = self.secrets(secrets, SecretEncoding::Base64, &["v1,whsec_", "whsec_"], faults);
+        let secrets = self.secrets(secrets, faults);
         Verifier {
             method: "standard-webhooks",
             header: carriers.last().map(|carrier| carrier.signature.clone()),
@@ -197,7 +204,7 @@ impl Settings {
                 token::Carrier::Query(self.query.clone().unwrap_or_else(|| "access_token".to_owned()))
             }
         };
-        let secrets = self.secrets(secrets, SecretEncoding::Text, &[], faults);
+        let secrets = self.secrets(secrets, faults);
         let keys = secrets.into_iter().map(|(id, secret)| carrier.key(id, &secret)).collect();
         Verifier {
             method: "shared-secret",
@@ -243,19 +250,24 @@ impl Settings {
         Window { unit, tolerance }
     }
 
-    /// Strips and decodes; the encoding and prefixes are those of the scheme where the settings name none.
-    fn secrets(
-        &self,
-        secrets: &[Secret],
-        encoding: SecretEncoding,
-        prefixes: &[&str],
-        faults: &mut Faults,
-    ) -> Vec<Decoded> {
+    /// How a secret is spelt: the encoding and prefixes are those of the scheme where the settings name none.
+    fn spelling(&self) -> (SecretEncoding, Texts) {
+        let (encoding, prefixes): (_, &[&str]) = match self.scheme {
+            Some(SchemeName::StandardWebhooks) => (SecretEncoding::Base64, &["v1,whsec_", "whsec_"]),
+            Some(SchemeName::Digest | SchemeName::Hmac | SchemeName::None | SchemeName::Token) | None => {
+                (SecretEncoding::Text, &[])
+            }
+        };
+        let prefixes = self.secret_prefix.clone().unwrap_or_else(|| prefixes.iter().copied().collect());
+        (self.secret_encoding.unwrap_or(encoding), prefixes)
+    }
+
+    /// Strips and decodes.
+    fn secrets(&self, secrets: &[Secret], faults: &mut Faults) -> Vec<Decoded> {
         if secrets.is_empty() {
             faults.add("secret", "this scheme needs a secret; set secret_env, secret_file or secrets");
         }
-        let encoding = self.secret_encoding.unwrap_or(encoding);
-        let prefixes = self.secret_prefix.clone().unwrap_or_else(|| prefixes.iter().copied().collect());
+        let (encoding, prefixes) = self.spelling();
         let mut decoded = Vec::with_capacity(secrets.len());
         for (index, secret) in secrets.iter().enumerate() {
             let bytes = decode(stripped(secret.expose(), &prefixes), encoding);

@@ -6,7 +6,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Bounds, Tls,
     occupancy::{Activity, Place},
+    wire::Wire,
 };
 
 /// Smallest bound of a head that hyper takes.
@@ -131,7 +135,14 @@ impl Terms {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let service = service_fn(move |request: Request<Incoming>| {
+        let wire = Wire::new(self.bounds.header_bytes_max.max(HEADER_BYTES_FLOOR));
+        let fault = Arc::clone(wire.fault());
+        let requests = AtomicU64::new(0);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let number = requests.fetch_add(1, Ordering::Relaxed);
+            if let Some((_, ambiguous)) = fault.get().filter(|(faulty, _)| *faulty <= number) {
+                request.extensions_mut().insert(*ambiguous);
+            }
             let running = activity.begin(request.version() == Version::HTTP_2);
             let answer = handle(request);
             async move {
@@ -140,7 +151,7 @@ impl Terms {
                 Ok::<_, Infallible>(answer)
             }
         });
-        let io = TokioIo::new(Observed { stream, activity: Arc::clone(activity) });
+        let io = TokioIo::new(Observed { stream, activity: Arc::clone(activity), wire });
         let mut connection = pin!(self.protocols.serve_connection(io, service));
         let mut look = pin!(sleep_until(self.next_look(activity)));
         let mut stopping = false;
@@ -177,11 +188,12 @@ impl Terms {
 }
 
 pin_project! {
-    /// A stream whose arriving bytes are told to the [`Activity`].
+    /// A stream whose arriving bytes are told to the [`Activity`] and to the [`Wire`].
     struct Observed<T> {
         #[pin]
         stream: T,
         activity: Arc<Activity>,
+        wire: Wire,
     }
 }
 
@@ -192,6 +204,7 @@ impl<T: AsyncRead> AsyncRead for Observed<T> {
         let polled = this.stream.poll_read(cx, buf);
         if buf.filled().len() > filled {
             this.activity.received();
+            this.wire.read(&buf.filled()[filled..]);
         }
         polled
     }

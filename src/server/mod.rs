@@ -7,6 +7,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 
 use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -27,6 +28,7 @@ use self::{
 pub use self::{
     settings::{Bounds, Settings, TlsSettings},
     tls::{Tls, TlsError},
+    wire::Ambiguous,
 };
 
 /// Wait after a failed accept (such as for want of file descriptors); doubles up to the longest one.

@@ -37,6 +37,8 @@ pub struct Settings {
     pub header_timeout: Span,
     /// Longest time for the whole body of a request to arrive.
     pub body_timeout: Span,
+    /// Bytes a second that a body which takes longer than 5 s must come at, on average. `0B`: any.
+    pub body_rate_min: Size,
     /// Longest time for the answer to a request.
     pub request_timeout: Span,
     /// Longest time a connection is kept open between requests.
@@ -86,6 +88,7 @@ impl Default for Settings {
             header_bytes_max: Size::kib(16),
             header_timeout: Span::from_secs(5),
             body_timeout: Span::from_secs(5),
+            body_rate_min: Size::kib(4),
             request_timeout: Span::from_secs(15),
             idle_timeout: Span::from_secs(60),
             workers: None,

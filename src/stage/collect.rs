@@ -1,6 +1,6 @@
 //! Collect: the body, whole, within its bounds of size and time and within what all bodies together may take.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -18,6 +18,10 @@ use crate::{
     rejection::{Code, Rejection},
 };
 
+/// How long a body may be on its way at whatever rate. Where `body_timeout` leaves large bodies more time, who sends a
+/// byte now and then does not hold a place for all of it.
+const UNHURRIED: Duration = Duration::from_secs(5);
+
 /// Bytes of a body that are held, and that room is made for, before any of it is here.
 const FIRST_BYTES_MAX: usize = 4 << 10;
 
@@ -28,22 +32,17 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let Routed { source, head, body, client, received } = request;
-    let deadline = Instant::now() + gateway.body_timeout;
-    let read = read(body, gateway.body_bytes_max, &gateway.shared.body_bytes);
-    let (body, held) = timeout_at(deadline, read)
-        .await
-        .map_err(|_| Rejection::new(Code::BodyTimeout, "body_timeout is over"))??;
+    let (body, held) = read(body, &gateway).await?;
     below.oneshot(Arrival { source, head, body, client, received, held }).await
 }
 
-async fn read<B>(
-    mut body: B,
-    bytes_max: usize,
-    budget: &Arc<Semaphore>,
-) -> Result<(Bytes, OwnedSemaphorePermit), Rejection>
+async fn read<B>(mut body: B, gateway: &Gateway) -> Result<(Bytes, OwnedSemaphorePermit), Rejection>
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    let (bytes_max, budget) = (gateway.body_bytes_max, &gateway.shared.body_bytes);
+    let began = Instant::now();
+    let due = |length| began + patience(length, gateway.body_timeout, gateway.body_rate_min);
     let too_large = || Rejection::new(Code::BodyTooLarge, "body_bytes_max");
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > bytes_max {
@@ -54,7 +53,10 @@ where
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     let mut length = 0;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = timeout_at(due(length), body.frame())
+        .await
+        .map_err(|_| Rejection::new(Code::BodyTimeout, "the body is too slow"))?
+    {
         let frame = frame.map_err(|_| Rejection::new(Code::MalformedRequest, "the body broke off"))?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
@@ -78,9 +80,34 @@ where
     Ok((if whole.is_empty() { first } else { whole.freeze() }, held))
 }
 
+/// How long a body may take of which so many bytes are here.
+fn patience(length: usize, longest: Duration, rate_min: u64) -> Duration {
+    let millis = (length as u64).saturating_mul(1000).checked_div(rate_min);
+    let earned = millis.map_or(longest, Duration::from_millis);
+    longest.min(UNHURRIED.saturating_add(earned))
+}
+
 /// So many of the bytes that may be held at once.
 pub(super) fn hold(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Rejection> {
     let full = || Rejection::new(Code::Overloaded, "inflight_bytes_max is reached");
     let bytes = u32::try_from(bytes).map_err(|_| full())?;
     Arc::clone(budget).try_acquire_many_owned(bytes).map_err(|_| full())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_earns_its_time() {
+        let seconds = Duration::from_secs;
+        let patience = |length, longest, rate| patience(length, seconds(longest), rate);
+        // What the body takes in all is the bound, unless that is long.
+        assert_eq!(patience(0, 3, 4096), seconds(3));
+        assert_eq!(patience(0, 60, 4096), seconds(5));
+        assert_eq!(patience(8192, 60, 4096), seconds(7));
+        assert_eq!(patience(1 << 30, 60, 4096), seconds(60));
+        assert_eq!(patience(usize::MAX, 60, 1), seconds(60));
+        assert_eq!(patience(0, 60, 0), seconds(60));
+    }
 }

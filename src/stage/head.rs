@@ -2,34 +2,48 @@
 //! request that two programs could take for different ones is refused, and its connection closed.
 
 use http::{
-    HeaderMap, Request, Version,
+    HeaderMap, Method, Request, Uri, Version,
     header::{HOST, TRANSFER_ENCODING, UPGRADE},
 };
 
-use crate::rejection::{Code, Rejection};
+use crate::{
+    rejection::{Code, Rejection},
+    server::Ambiguous,
+};
 
 /// Longest request target, in bytes.
 const TARGET_BYTES_MAX: usize = 8 << 10;
 
+/// Most header fields. Over HTTP/1, hyper holds to the same number.
+const FIELDS_MAX: usize = 100;
+
 /// The stage.
 pub fn head<B>(request: Request<B>) -> Result<Request<B>, Rejection> {
+    match ambiguous(&request) {
+        Some(reason) => Err(Rejection::new(Code::MalformedRequest, reason)),
+        None => Ok(request),
+    }
+}
+
+fn ambiguous<B>(request: &Request<B>) -> Option<&'static str> {
     let headers = request.headers();
-    let reason = match request.version() {
-        Version::HTTP_2 => None,
+    let reason = request.extensions().get::<Ambiguous>().map(|ambiguous| ambiguous.0);
+    let reason = reason.or_else(|| match request.version() {
+        Version::HTTP_2 => authority(request.uri(), headers),
         Version::HTTP_10 if headers.contains_key(TRANSFER_ENCODING) => {
             Some("HTTP/1.0 has no transfer codings")
         }
         Version::HTTP_10 if !headers.contains_key(HOST) => None,
         _ => host(headers).or_else(|| framing(headers)),
-    };
+    });
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let reason = reason
+    reason
         .or_else(|| headers.contains_key(UPGRADE).then_some("an upgrade is asked for"))
-        .or_else(|| (target > TARGET_BYTES_MAX).then_some("the target is too long"));
-    match reason {
-        Some(reason) => Err(Rejection::new(Code::MalformedRequest, reason)),
-        None => Ok(request),
-    }
+        .or_else(|| {
+            matches!(*request.method(), Method::CONNECT | Method::TRACE).then_some("CONNECT or TRACE")
+        })
+        .or_else(|| (target > TARGET_BYTES_MAX).then_some("the target is too long"))
+        .or_else(|| (headers.len() > FIELDS_MAX).then_some("there are too many header fields"))
 }
 
 /// Exactly one `Host` (RFC 9112 §3.2): without, or with two, front and back may serve different sites.
@@ -42,8 +56,16 @@ fn host(headers: &HeaderMap) -> Option<&'static str> {
     }
 }
 
-/// One way to tell where the body ends (RFC 9112 §6): a length, or `chunked` and nothing else. (Where both are there,
-/// hyper goes by the coding, forgets the length, and closes the connection after the answer.)
+/// Over HTTP/2 `:authority` is the host; a `host` beside it must say the same (RFC 9113 §8.3.1).
+fn authority(uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
+    let Some(authority) = uri.authority() else { return host(headers) };
+    let mut hosts = headers.get_all(HOST).iter();
+    let differs = hosts.any(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()));
+    differs.then_some("`host` is not `:authority`")
+}
+
+/// One way to tell where the body ends (RFC 9112 §6): a length, or `chunked` and nothing else. That they do not stand
+/// beside each other the server tells: hyper has dropped the length by now.
 fn framing(headers: &HeaderMap) -> Option<&'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let coding = codings.next()?;
@@ -77,8 +99,30 @@ mod tests {
         assert!(!refused(Version::HTTP_10, &[]));
         assert!(refused(Version::HTTP_10, &[("host", "a"), ("host", "b")]));
         assert!(refused(Version::HTTP_10, &[("transfer-encoding", "chunked")]));
-        assert!(!refused(Version::HTTP_2, &[]));
-        let long = Request::builder().uri(format!("/in/a?{}", "x".repeat(TARGET_BYTES_MAX)));
-        assert!(head(long.version(Version::HTTP_2).body(()).unwrap()).is_err());
+        let many: Vec<_> = (0..FIELDS_MAX).map(|_| ("x", "y")).collect();
+        assert!(refuses(&[[("host", "a")].as_slice(), &many].concat()));
+        let fits = |request: http::request::Builder| head(request.body(()).unwrap()).is_ok();
+        let to = |target: String| Request::builder().uri(target).header("host", "a");
+        assert!(fits(to("/in/a".to_owned())));
+        assert!(!fits(to(format!("/in/a?{}", "x".repeat(TARGET_BYTES_MAX)))));
+        assert!(!fits(to("/in/a".to_owned()).method(Method::TRACE)));
+        assert!(!fits(to("a:80".to_owned()).method(Method::CONNECT)));
+        assert!(!fits(to("/in/a".to_owned()).extension(Ambiguous("test"))));
+    }
+
+    #[test]
+    fn over_http_2_the_authority_is_the_host() {
+        let fits = |target: &str, hosts: &[&str]| {
+            let request = Request::builder().version(Version::HTTP_2).uri(target);
+            let request = hosts.iter().fold(request, |request, host| request.header("host", *host));
+            head(request.body(()).unwrap()).is_ok()
+        };
+        assert!(fits("http://a/in/a", &[]));
+        assert!(fits("http://a/in/a", &["A"]));
+        assert!(!fits("http://a/in/a", &["b"]));
+        assert!(!fits("http://a/in/a", &["a", "b"]));
+        assert!(fits("/in/a", &["a"]));
+        assert!(!fits("/in/a", &[]));
+        assert!(!fits("/in/a", &["a", "a"]));
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     identity::{
         EventId, EventType, Recipe,
         data::{Field, member},
+        is_attribute,
     },
     json::{Document, Duplicate, Index, Kind},
 };
@@ -318,12 +319,9 @@ impl fmt::Debug for Reading {
     }
 }
 
-/// A vendor's text as a CloudEvents attribute: ids only, so nothing with an `@`; no control characters (CloudEvents
-/// §"Type System"); bounded.
+/// A vendor's text as a CloudEvents attribute: ids only, so nothing with an `@`; bounded.
 fn attribute(text: Cow<'_, str>) -> Option<String> {
-    let fits = !text.is_empty()
-        && text.len() <= ATTRIBUTE_BYTES_MAX
-        && !text.contains('@')
-        && !text.chars().any(char::is_control);
+    let fits =
+        !text.is_empty() && text.len() <= ATTRIBUTE_BYTES_MAX && !text.contains('@') && is_attribute(&text);
     fits.then(|| text.into_owned())
 }

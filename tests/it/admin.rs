@@ -272,7 +272,7 @@ fn strangers_add_no_lines() {
     let gateway = Gateway::start(
         &Config { tables: "[limits]\nper_ip = \"unlimited\"", ..Config::to(sink.address) }.text(),
     );
-    let known = ["POST", "GET", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
+    let known = ["POST", "GET", "OPTIONS", "PUT", "PATCH", "DELETE", "HEADS", "BREW"];
     let mut stream = BufReader::new(connect(gateway.listen));
     let mut ask = |method: &str, path: &str| {
         let bytes =

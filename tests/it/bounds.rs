@@ -8,7 +8,7 @@ use crate::harness::*;
 
 const UNLIMITED: &str = "limits.per_ip = 'unlimited'";
 /// A body may take longer than any test waits.
-const PATIENT: &str = "body_timeout = '60s'\nrequest_timeout = '60s'";
+const PATIENT: &str = "body_timeout = '60s'\nbody_rate_min = '0B'\nrequest_timeout = '60s'";
 
 /// Most memory the gateway has had so far, in KiB.
 fn peak_kib(gateway: &Gateway) -> u64 {

@@ -41,6 +41,7 @@ impl Folder {
             ("BLANK", " \t"),
             ("PLACEHOLDER", "<canary7f3a9c>"),
             ("SHORT", CANARY),
+            ("SHORT_IN_HEX", "ca9a47f3a9c0ca9a47f3"),
             ("UNDECODABLE", "whsec_canary7f3a9c-is-no-base64!"),
         ]);
         command
@@ -182,6 +183,28 @@ fn secrets_in_variables_that_protect_nothing() {
     let config = format!("{APP}{SENDAUTH}secret_file = \"{CANARY}\"\n");
     let text = "`secret_env` and `secret_file` exclude each other: keep one";
     one_error(&config, "secret_file", "sources.sendauth.secret_file", text);
+}
+
+#[test]
+fn what_a_secret_stands_for_counts_and_not_its_spelling() {
+    let verify = "verify = { scheme = 'hmac', header = 'x-a', secret_encoding = 'hex' }\n";
+    let config = format!("{APP}{UNSIGNED}{verify}secret_env = \"SHORT_IN_HEX\"\n");
+    let text = "the secret stands for 10 bytes, fewer than 16; take a longer one, or this one with `allow_weak = true`";
+    one_error(&config, "secret_env", "sources.sendauth.secret_env", text);
+    assert_eq!(folder(format!("{config}allow_weak = true\n")).run(&["check"]).code, 0);
+    let as_text = config.replace(", secret_encoding = 'hex'", "");
+    assert_eq!(folder(as_text).run(&["check"]).code, 0);
+}
+
+#[test]
+fn an_age_nobody_signs_is_warned_of() {
+    let age = "max_age = \"1h\"\n";
+    let warning = "does not sign the body, so no time in it is looked at";
+    let token = "verify = { scheme = 'token', header = 'x-a' }\n";
+    let unsigned = folder(format!("{APP}{SENDAUTH}{token}{age}")).run(&["check"]);
+    assert_eq!((unsigned.code, unsigned.err.contains(warning)), (0, true), "{}", unsigned.err);
+    let signed = folder(format!("{APP}{SENDAUTH}{age}")).run(&["check"]);
+    assert_eq!((signed.code, signed.err.contains(warning)), (0, false), "{}", signed.err);
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Answer {
         for member in ["type", "title", "instance"] {
             assert!(problem[member].is_string(), "{member}");
         }
-        if matches!(status, 429 | 503) {
+        if matches!(status, 429 | 502..=504) {
             let wait = self.header("retry-after").expect("retry-after").parse::<u64>().expect("seconds");
             assert!(wait >= 1);
         }
@@ -130,10 +130,9 @@ pub fn read_answer(stream: TcpStream) -> Option<Answer> {
     Answer::read(&mut BufReader::new(stream))
 }
 
-/// An address nobody listens at.
+/// An address nobody answers at: a port below those that are given out.
 pub fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
+    ([127, 0, 0, 1], 1).into()
 }
 
 /// Reads a request or an answer: first line, headers with lower-case names, body.

@@ -104,20 +104,64 @@ fn a_body_that_is_badly_chunked_is_refused() {
     assert_eq!(sink.count(), 0);
 }
 
+/// hyper takes them: it drops the length beside a coding, joins equal lengths, and takes LF for CR LF.
 #[test]
-fn a_length_beside_a_coding_counts_for_nothing() {
+fn what_the_protocol_s_library_takes_in_silence_is_refused() {
     let sink = Sink::start();
     let gateway = Gateway::start(&Config::to(sink.address).text());
     let body = String::from_utf8(approval("a1")).unwrap();
-    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-    for lines in
-        ["content-length: 5\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 0"]
-    {
-        let statuses =
-            answers(&gateway, &with_lines(&format!("host: a\r\n{lines}"), &format!("{chunk}NEXT")));
-        assert!(matches!(statuses[..], [200 | 400]), "one answer, then closed: {statuses:?}");
+    let length = body.len();
+    let chunk = format!("{length:x}\r\n{body}\r\n0\r\n\r\n");
+    let sized = with_lines(&format!("host: a\r\ncontent-length: {length}"), &format!("{body}NEXT"));
+    let sized = String::from_utf8(sized).unwrap();
+    let (head, rest) = sized.split_once("\r\n\r\n").unwrap();
+    let lengths = format!("content-length: {length}\r\ncontent-length: {length}");
+    for bytes in [
+        with_lines(&format!("host: a\r\n{lengths}"), &format!("{body}NEXT")),
+        with_lines("host: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked", &format!("{chunk}NEXT")),
+        with_lines("host: a\r\ntransfer-encoding: chunked\r\ncontent-length: 0", &format!("{chunk}NEXT")),
+        format!("{}\n\n{rest}", head.replace("\r\n", "\n")).into_bytes(),
+        format!("{head}\n\r\n{rest}").into_bytes(),
+        format!("{head}\r\n\n{rest}").into_bytes(),
+        format!("{}\r\n\r\n{rest}", head.replacen("\r\n", "\n", 1)).into_bytes(),
+        format!("\n{sized}").into_bytes(),
+    ] {
+        assert_eq!(answers(&gateway, &bytes), [400], "{:?}", String::from_utf8_lossy(&bytes));
     }
-    assert!(sink.count() <= 1);
+    // Behind a good request, too, in the same read or not.
+    let last = sized.replacen("content-length", "content-length: 1\r\ncontent-length", 1);
+    let good = with_lines(&format!("host: a\r\ncontent-length: {length}"), &body);
+    assert_eq!(answers(&gateway, &[good.as_slice(), last.as_bytes()].concat()), [200, 400]);
+    assert_eq!(sink.count(), 1);
+}
+
+#[test]
+fn extensions_of_chunks_are_skipped_and_end_where_their_line_does() {
+    let sink = Sink::start();
+    let gateway = Gateway::start(&Config::to(sink.address).text());
+    let chunked = |id: &str, extension: &str| {
+        let body = String::from_utf8(approval(id)).unwrap();
+        let (name, value) = signature("sendauth", body.as_bytes());
+        let close = format!("{name}: {value}\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked");
+        let chunks = format!("{:x}{extension}\r\n{body}\r\n0\r\n\r\n", body.len());
+        answers(&gateway, format!("POST /in/sendauth HTTP/1.1\r\n{close}\r\n\r\n{chunks}").as_bytes())
+    };
+    assert_eq!(chunked("a1", ";a=b"), [200]);
+    assert_eq!(chunked("a2", ";a=\nb"), [400]);
+    assert_eq!(chunked("a3", &format!(";{}", "x".repeat(100_000))), [400]);
+    assert_eq!(sink.count(), 1);
+}
+
+#[test]
+fn no_other_protocol_and_no_tunnel() {
+    let sink = Sink::start();
+    let gateway = Gateway::start(&Config::to(sink.address).text());
+    let next = String::from_utf8(with_lines("host: a\r\ncontent-length: 0", "NEXT")).unwrap();
+    for line in ["CONNECT 127.0.0.1:22", "CONNECT a:443", "TRACE /in/sendauth", "TRACE /"] {
+        let statuses = answers(&gateway, format!("{line} HTTP/1.1\r\nhost: a\r\n\r\n{next}").as_bytes());
+        assert_eq!(statuses, [400], "{line}");
+    }
+    assert_eq!(sink.count(), 0);
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn gateway<const N: usize>(shared: &Arc<Shared>, sources: [Source; N]) -> Gatewa
         body_bytes_max: 1000,
         structure_bytes_max: 0,
         body_timeout: Duration::from_secs(1),
+        body_rate_min: 0,
         request_timeout: Duration::from_secs(1),
         schema: (Vec::new(), Arc::from("")),
         shared: Arc::clone(shared),

@@ -392,11 +392,13 @@ fn deliveries_are_paced_and_none_is_refused_for_it() {
 #[test]
 fn a_reload_changes_the_app_under_way() {
     let home = Home::new();
-    let gateway = Gateway::start(&home.config(Later::new().refuse(), SOON));
+    // Tried for as long as the reload may take.
+    let patient = format!("schedule = {:?}", ["500ms"; 60]);
+    let gateway = Gateway::start(&home.config(nobody(), &patient));
     let id = taken(&gateway, "a1");
     eventually("it was tried", || status(&event(&gateway, &id)) == "retrying");
     let sink = Sink::start();
-    gateway.reconfigure(home.config(sink.address, SOON));
+    gateway.reconfigure(home.config(sink.address, &patient));
     assert_eq!(sink.wait_for(1)[0].id(), id);
     // An inbox that is taken out of the file stays open until a restart, and its sources deliver directly.
     let text = Config::to(sink.address).text();
