@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
 };
 
 use serde_json::Value;
