@@ -35,4 +35,5 @@ mod reload;
 mod secrets;
 mod shutdown;
 mod sink;
+mod suites;
 mod tls;

@@ -1,5 +1,6 @@
 //! What is handed out beside the program holds what it promises: the manifests pass Pod Security "restricted", the
-//! configurations in manifests and documents are ones the program reads, the README's tables are the code's.
+//! configurations in manifests and documents are ones the program reads, the README's tables are the code's, and nothing
+//! is built in of which a hole is known.
 
 use std::{fs, path::Path};
 
@@ -129,6 +130,58 @@ fn the_readme_s_event_is_what_becomes_of_its_delivery() {
         serde_json::from_str(&read(&format!("tests/vendors/{GOLDEN}.json"))).expect("JSON");
     assert!(blocks.contains(&sent), "the delivery of {GOLDEN}");
     assert!(blocks.contains(&made), "the event of {GOLDEN}");
+}
+
+/// Crates, the version that mended them, and what was wrong. Of none: the crate itself may not be there. Advisories are
+/// looked up where their database is in reach; these are held everywhere.
+const MENDED: [(&str, Option<[u64; 3]>, &str); 10] = [
+    ("bytes", Some([1, 11, 1]), "RUSTSEC-2026-0007: reserve overflows"),
+    ("h2", Some([0, 4, 16]), "RUSTSEC-2026-0258, -2024-0332, -2024-0003, -2023-0034: floods"),
+    ("hyper", Some([0, 14, 10]), "RUSTSEC-2021-0078, -0079, -0020: framing"),
+    ("jsonwebtoken", Some([10, 3, 0]), "CVE-2026-25537: claims of the wrong type count as absent"),
+    ("ring", Some([0, 17, 12]), "RUSTSEC-2025-0009: AES panics"),
+    ("rsa", None, "RUSTSEC-2023-0071: timing"),
+    ("rustls", Some([0, 23, 45]), "RUSTSEC-2026-0285: handshake messages at the wrong encryption level"),
+    (
+        "rustls-webpki",
+        Some([0, 103, 13]),
+        "RUSTSEC-2026-0104, -0099, -0098, -0049: certificates and their revocation",
+    ),
+    ("svix", Some([1, 17, 0]), "RUSTSEC-2024-0010: compares up to the shorter"),
+    ("tracing-subscriber", Some([0, 3, 20]), "RUSTSEC-2025-0055: escape sequences in the log"),
+];
+
+/// Names and versions of a lock file. A pre-release counts as what comes before it.
+fn locked(lock: &str) -> Vec<(String, [u64; 3])> {
+    let lock: toml::Table = lock.parse().expect("TOML");
+    let packages = lock["package"].as_array().expect("packages").iter();
+    let version = |text: &str| {
+        let mut numbers = text.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));
+        std::array::from_fn(|_| numbers.next().unwrap_or(0))
+    };
+    let text = |package: &toml::Value, key| package[key].as_str().expect("text").to_owned();
+    packages.map(|package| (text(package, "name"), version(&text(package, "version")))).collect()
+}
+
+fn holes(packages: &[(String, [u64; 3])]) -> Vec<String> {
+    let hole = |(name, version): &(String, [u64; 3])| {
+        let (_, mended, what) = MENDED.iter().find(|(known, ..)| known == name)?;
+        let is_open = mended.is_none_or(|mended| *version < mended);
+        is_open.then(|| format!("{name} {version:?}: {what}"))
+    };
+    packages.iter().filter_map(hole).collect()
+}
+
+#[test]
+fn no_hole_that_is_known_is_built_in() {
+    let packages = locked(&read("Cargo.lock"));
+    assert_eq!(holes(&packages), Vec::<String>::new());
+    for name in ["bytes", "h2", "hyper", "ring", "rustls", "rustls-webpki", "tracing-subscriber"] {
+        assert!(packages.iter().any(|package| package.0 == name), "{name} is looked at");
+    }
+    let open = "[[package]]\nname = 'h2'\nversion = '0.4.15'\n[[package]]\nname = 'rsa'\nversion = '1.0.0-rc.1'\n\
+                [[package]]\nname = 'h2'\nversion = '0.4.16'";
+    assert_eq!(holes(&locked(open)).len(), 2, "what is open is found");
 }
 
 fn settings(path: &str, toml: &str) -> Settings {
