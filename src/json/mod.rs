@@ -172,12 +172,19 @@ impl Document {
     /// Whether a member's name, escapes resolved, is `name`.
     #[must_use]
     pub fn is_named(&self, key: Index, name: &str) -> bool {
+        self.name(key).is_some_and(|key| *key == *name.as_bytes())
+    }
+
+    /// The bytes of a member's name, escapes resolved. None as for [`string`](Self::string).
+    #[must_use]
+    pub fn name(&self, key: Index) -> Option<Cow<'_, [u8]>> {
         let node = self.node(key);
         if node.kind == Kind::Plain {
-            let (start, end) = (node.start as usize + 1, node.end as usize - 1);
-            return self.text.as_bytes()[start..end] == *name.as_bytes();
+            return Some(Cow::Borrowed(
+                &self.text.as_bytes()[node.start as usize + 1..node.end as usize - 1],
+            ));
         }
-        self.string(key).is_some_and(|key| key == name)
+        self.string(key).map(|name| Cow::Owned(name.into_owned().into_bytes()))
     }
 
     /// Memory the structure takes, in bytes, beside the text.

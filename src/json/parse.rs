@@ -140,17 +140,14 @@ impl Parser<'_> {
         self.at += 1;
         loop {
             let rest = &self.text[self.at..];
-            let Some(plain) = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)
-            else {
-                return Err(Malformed { what: "unfinished string", at: self.text.len() });
-            };
+            let plain = plain_bytes(rest);
             self.at += plain;
-            match rest[plain] {
-                b'"' => {
+            match rest.get(plain) {
+                Some(b'"') => {
                     self.at += 1;
                     return Ok(kind);
                 }
-                b'\\' => {
+                Some(b'\\') => {
                     kind = Kind::Escaped;
                     self.at += match rest.get(plain + 1) {
                         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
@@ -164,7 +161,8 @@ impl Parser<'_> {
                         _ => return Err(self.malformed("unknown escape")),
                     };
                 }
-                _ => return Err(self.malformed("control character in a string")),
+                Some(_) => return Err(self.malformed("control character in a string")),
+                None => return Err(self.malformed("unfinished string")),
             }
         }
     }
@@ -235,9 +233,33 @@ impl Parser<'_> {
     }
 }
 
+/// Bytes at the beginning that stand for themselves in a string: up to a quote, a backslash or a control character. Eight
+/// at a time: most of a body is inside of strings.
+fn plain_bytes(text: &[u8]) -> usize {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * EACH;
+    // The high bit of each byte that is below `bound`, which is at most 0x80; wrong only above the first one that is.
+    let below = |word: u64, bound: u64| word.wrapping_sub(bound * EACH) & !word & HIGH;
+    let mut words = text.chunks_exact(8);
+    let mut plain = 0;
+    for bytes in words.by_ref() {
+        // Unwrap safety: chunks of eight.
+        let word = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let ends = below(word, 0x20)
+            | below(word ^ (u64::from(b'"') * EACH), 1)
+            | below(word ^ (u64::from(b'\\') * EACH), 1);
+        if ends != 0 {
+            return plain + ends.trailing_zeros() as usize / 8;
+        }
+        plain += 8;
+    }
+    let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
+    plain + words.remainder().iter().position(ends).unwrap_or(words.remainder().len())
+}
+
+/// parse() refuses texts of more than 4 GiB, and there are no more nodes than bytes.
 fn offset(value: usize) -> u32 {
-    // Unwrap safety: parse() refuses texts of more than 4 GiB, and there are no more nodes than bytes.
-    u32::try_from(value).expect("checked at the start")
+    value as u32
 }
 
 #[cfg(test)]
@@ -250,6 +272,20 @@ mod tests {
 
     fn parses(text: &[u8]) -> bool {
         Document::parse(Bytes::copy_from_slice(text)).is_ok()
+    }
+
+    #[test]
+    fn what_ends_a_run_of_plain_bytes_is_found_wherever_it_stands() {
+        for length in 0..40 {
+            for (at, end) in (0..length).flat_map(|at| (0..=255u8).map(move |end| (at, end))) {
+                for filler in [b'a', 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f, 0x80, 0xff] {
+                    let mut text = vec![filler; length];
+                    text[at] = end;
+                    let ends = matches!(end, b'"' | b'\\' | 0..=0x1f);
+                    assert_eq!(plain_bytes(&text), if ends { at } else { length }, "{text:?}");
+                }
+            }
+        }
     }
 
     #[test]

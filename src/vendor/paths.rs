@@ -21,6 +21,8 @@ pub(super) struct Paths {
 #[derive(Clone, Debug, Default)]
 struct Step {
     children: Vec<(Box<str>, Slot)>,
+    /// Bit n: there is a child of n bytes, of 63 or more the last. Most members of a body are nobody's.
+    lengths: u64,
     /// The child that stands for the current item of a delivery with several events.
     item: Option<Slot>,
     /// What is read of each element of the array here.
@@ -68,6 +70,7 @@ impl Paths {
             if let Some((_, child)) = parent.children.iter().find(|(known, _)| **known == *name) {
                 return *child;
             }
+            parent.lengths |= length_bit(&name);
             parent.children.push((name.into(), new));
         }
         self.steps.push(Step::default());
@@ -105,9 +108,12 @@ impl Paths {
         match document.kind(at) {
             Kind::Object if !step.children.is_empty() => {
                 for (name, value) in document.members(at) {
-                    if let Some((_, child)) =
-                        step.children.iter().find(|(wanted, _)| document.is_named(name, wanted))
-                    {
+                    let Some(name) = document.name(name) else { continue };
+                    if step.lengths & length_bit(&name) == 0 {
+                        continue;
+                    }
+                    let mut children = step.children.iter();
+                    if let Some((_, child)) = children.find(|(wanted, _)| *wanted.as_bytes() == *name) {
                         self.walk(document, value, *child, item, found)?;
                     }
                 }
@@ -134,6 +140,10 @@ impl Paths {
         }
         Ok(())
     }
+}
+
+fn length_bit(name: impl AsRef<[u8]>) -> u64 {
+    1 << name.as_ref().len().min(63)
 }
 
 // === impl Found ===
