@@ -61,6 +61,8 @@ fn measure((_, format, bytes, kind): (&str, &str, usize, Kind), count: u32) -> i
         let app = TcpListener::bind("127.0.0.1:0").await?;
         let config = configuration(app.local_addr()?, format)?;
         tokio::spawn(answer(app));
+        let settings = config::load(Some(&config), [], &Default::default()).expect("it can be read").settings;
+        let _logging = app::logging::init(&settings.log)?;
         let load = move || config::load(Some(&config), [], &Default::default());
         let running = app::start(Arc::new(load)).await.expect("it starts");
         let mut client = TcpStream::connect(running.listen).await?;

@@ -104,7 +104,7 @@ fn what_is_stored_is_sent_as_if_directly() {
 fn a_restart_goes_on_and_remembers() {
     let home = Home::new();
     let address = Later::new().refuse();
-    let config = home.config(address, SOON);
+    let config = home.config(address, &patient());
     let mut gateway = Gateway::start(&config);
     let ids: Vec<String> = (0..20).map(|number| taken(&gateway, &number.to_string())).collect();
     gateway.signal("KILL");
@@ -392,13 +392,11 @@ fn deliveries_are_paced_and_none_is_refused_for_it() {
 #[test]
 fn a_reload_changes_the_app_under_way() {
     let home = Home::new();
-    // Tried for as long as the reload may take.
-    let patient = format!("schedule = {:?}", ["500ms"; 60]);
-    let gateway = Gateway::start(&home.config(nobody(), &patient));
+    let gateway = Gateway::start(&home.config(nobody(), &patient()));
     let id = taken(&gateway, "a1");
     eventually("it was tried", || status(&event(&gateway, &id)) == "retrying");
     let sink = Sink::start();
-    gateway.reconfigure(home.config(sink.address, &patient));
+    gateway.reconfigure(home.config(sink.address, &patient()));
     assert_eq!(sink.wait_for(1)[0].id(), id);
     // An inbox that is taken out of the file stays open until a restart, and its sources deliver directly.
     let text = Config::to(sink.address).text();

@@ -17,6 +17,11 @@ use crate::harness::*;
 
 /// A schedule that a test can wait for.
 pub const SOON: &str = r#"schedule = ["20ms", "20ms", "20ms", "20ms", "20ms", "20ms"]"#;
+
+/// Tried for as long as a slow machine may take to bring the app back.
+pub fn patient() -> String {
+    format!("schedule = {:?}", ["200ms"; 300])
+}
 /// One that no test waits for.
 pub const LATE: &str = r#"schedule = ["1h"]"#;
 
