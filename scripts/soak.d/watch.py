@@ -1,0 +1,91 @@
+"""What the process holds: memory, open files, threads, sampled while it runs, and whether that stays as it is."""
+
+import asyncio
+import statistics
+import time
+from dataclasses import dataclass
+
+EVERY_S = 5
+# What the end may have more than the time after the warm-up. Memory: the allocator's own back and forth. Files and
+# threads: those of the connections and reloads that happen to be there.
+RSS_MARGIN = (0.10, 8 << 10)  # KiB
+OPEN_MARGIN = (0.25, 32)
+THREADS_MARGIN = (0.0, 8)
+# Of each remembered id, in bytes: README, "under load the process grew by 115 MB" with a million.
+ID_BYTES = 128
+
+
+@dataclass
+class Sample:
+    at: float
+    rss: int  # KiB
+    open: int
+    threads: int
+    ids: int
+    inbox: int  # KiB
+    waiting: int
+
+
+class Watch:
+    def __init__(self, gateway, plant):
+        self.gateway, self.plant = gateway, plant
+        self.samples, self.stalls = [], []
+        self.began = time.monotonic()
+
+    async def sample(self):
+        rss, open, threads = self.gateway.resources()
+        metrics = await self.gateway.metrics()
+        if self.plant == "leak":
+            rss += 1024 * len(self.samples)
+        waiting = metrics.sum("inbox_events", state="ready") + metrics.sum("inbox_events", state="retrying")
+        sample = Sample(
+            time.monotonic() - self.began, rss, open, threads,
+            metrics.sum("dedup_entries"), metrics.sum("inbox_bytes") >> 10, waiting,
+        )  # fmt: skip
+        self.samples.append(sample)
+        return sample
+
+    async def look(self):
+        """Samples, until cancelled."""
+        while True:
+            await self.sample()
+            await asyncio.sleep(EVERY_S)
+
+    async def stall(self):
+        """Notices when this script itself is held up, which may look like a fault of the gateway's."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.1)
+            late = time.monotonic() - before - 0.1
+            if late > 0.5:
+                self.stalls.append((before - self.began, late))
+
+    def judge(self, warm_s, end_s, violate):
+        """Compares the medians of a tenth of the time after the warm-up and at the end; the table of both."""
+        span = max((end_s - warm_s) / 10, 3 * EVERY_S)
+        loaded = [sample for sample in self.samples if sample.at <= end_s]
+        between = lambda begin, end: [sample for sample in loaded if begin <= sample.at <= end] or loaded[-1:]
+        middle_s = (warm_s + end_s) / 2
+        columns = {
+            "start": loaded[:1],
+            "warm": between(warm_s, warm_s + span),
+            "middle": between(middle_s - span / 2, middle_s + span / 2),
+            "end": between(end_s - span, end_s),
+        }
+        quiet = self.samples[-1]
+        rows, growth = [], {}
+        for name in ("rss", "open", "threads", "ids", "inbox", "waiting"):
+            row = {column: int(statistics.median(getattr(s, name) for s in found)) for column, found in columns.items()}
+            row["max"] = max(getattr(sample, name) for sample in loaded)
+            row["quiet"] = getattr(quiet, name)
+            growth[name] = row
+            rows.append((name, row))
+        ids = max(0, growth["ids"]["end"] - growth["ids"]["warm"]) * ID_BYTES >> 10
+        bounds = {"rss": (RSS_MARGIN, ids), "open": (OPEN_MARGIN, 0), "threads": (THREADS_MARGIN, 0)}
+        for name, ((share, fixed), allowed) in bounds.items():
+            warm, end = growth[name]["warm"], growth[name]["end"]
+            bound = int(warm * (1 + share) + fixed + allowed)
+            growth[name]["bound"] = bound
+            if end > bound:
+                violate("it stays as it is", f"{name}: {warm} after the warm-up, {end} at the end, at most {bound}")
+        return rows
