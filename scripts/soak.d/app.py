@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import itertools
 import random
 import time
 
@@ -14,6 +15,8 @@ from gateway import TIMEOUT_S
 SKEW_MAX_S = 300
 # How long after a bad phase what went wrong in it may still be heard of: attempts that began in it, and their copies.
 AFTERMATH_S = TIMEOUT_S + 1
+# A good day is so many times as long as a bad one.
+WELL_FACTOR = 2
 PHASES = ("well", "errors", "well", "busy", "well", "resets", "well", "slow", "well", "down")
 
 
@@ -23,7 +26,7 @@ class App:
         self.accepted = [secrets.of("app")]
         self.phase, self.since, self.turns = "well", time.monotonic() - AFTERMATH_S, 0
         self.server, self.port = None, 0
-        self.writers = set()
+        self.writers, self.closed = set(), 0
         self.last_of_lane = {}
         self.digests = {}  # of bodies that must arrive byte for byte
         self.planted = False
@@ -41,10 +44,9 @@ class App:
 
     async def live(self, phase_s):
         """Has good and bad days, until cancelled."""
-        while True:
-            for phase in PHASES:
-                await self.turn(phase)
-                await asyncio.sleep(phase_s * (1.5 if phase == "well" else 1))
+        for phase in itertools.cycle(PHASES):
+            await self.turn(phase)
+            await asyncio.sleep(phase_s * (WELL_FACTOR if phase == "well" else 1))
 
     def well(self):
         """A token that is the same as long as the app is well and has been for a while; none if it is not."""
@@ -53,6 +55,7 @@ class App:
 
     def close(self):
         self.server.close()
+        self.closed += len(self.writers)
         for writer in list(self.writers):
             writer.close()
 
@@ -152,9 +155,13 @@ class App:
         return False
 
     def in_order(self, upstream, headers, number):
-        """The events of a caller who sends one after the other are taken in that order."""
+        """The events of a caller who sends one after the other are taken in that order; a replay goes behind them."""
         lane = headers.get("ce-partitionkey", "")
-        if upstream == "lanes" and lane.startswith("ordered-"):
+        if upstream == "lanes" and lane.startswith("ordered-") and "ce-hwreplay" not in headers:
+            if self.plant == "disorder":
+                self.last_of_lane.setdefault(lane, number + 1)
             if number < self.last_of_lane.get(lane, -1):
-                self.violate("a partition keeps its order", f"{self.ledger.name(number)} after {self.last_of_lane[lane]}")
+                self.violate(
+                    "a partition keeps its order", f"{self.ledger.name(number)} after {self.last_of_lane[lane]}"
+                )
             self.last_of_lane[lane] = max(number, self.last_of_lane.get(lane, -1))

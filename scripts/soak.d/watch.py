@@ -5,9 +5,13 @@ import statistics
 import time
 from dataclasses import dataclass
 
-EVERY_S = 5
+EVERY_MAX_S = 5
 # What the end may have more than the time after the warm-up. Memory: the allocator's own back and forth. Files and
 # threads: those of the connections and reloads that happen to be there.
+# Once it forgets as much as comes in, the inbox takes as much as in the middle.
+INBOX_MARGIN = (0.25, 4 << 10)  # KiB
+# At rest: what is there at the start, and the connections to apps that it keeps (64 each).
+KEPT_MAX, REST_MARGIN = 64, 16
 RSS_MARGIN = (0.10, 8 << 10)  # KiB
 OPEN_MARGIN = (0.25, 32)
 THREADS_MARGIN = (0.0, 8)
@@ -18,6 +22,7 @@ ID_BYTES = 128
 @dataclass
 class Sample:
     at: float
+    calm: bool  # the app was well, and had been for a while
     rss: int  # KiB
     open: int
     threads: int
@@ -27,8 +32,9 @@ class Sample:
 
 
 class Watch:
-    def __init__(self, gateway, plant):
-        self.gateway, self.plant = gateway, plant
+    def __init__(self, gateway, app, every_s, cycle_s, plant):
+        self.gateway, self.app, self.plant = gateway, app, plant
+        self.every_s, self.cycle_s = every_s, cycle_s
         self.samples, self.stalls = [], []
         self.began = time.monotonic()
 
@@ -39,7 +45,7 @@ class Watch:
             rss += 1024 * len(self.samples)
         waiting = metrics.sum("inbox_events", state="ready") + metrics.sum("inbox_events", state="retrying")
         sample = Sample(
-            time.monotonic() - self.began, rss, open, threads,
+            time.monotonic() - self.began, self.app.well() is not None, rss, open, threads,
             metrics.sum("dedup_entries"), metrics.sum("inbox_bytes") >> 10, waiting,
         )  # fmt: skip
         self.samples.append(sample)
@@ -49,7 +55,7 @@ class Watch:
         """Samples, until cancelled."""
         while True:
             await self.sample()
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(self.every_s)
 
     async def stall(self):
         """Notices when this script itself is held up, which may look like a fault of the gateway's."""
@@ -60,11 +66,13 @@ class Watch:
             if late > 0.5:
                 self.stalls.append((before - self.began, late))
 
-    def judge(self, warm_s, end_s, violate):
-        """Compares the medians of a tenth of the time after the warm-up and at the end; the table of both."""
-        span = max((end_s - warm_s) / 10, 3 * EVERY_S)
+    def judge(self, warm_s, end_s, forgets_s, upstreams, violate):
+        """Compares the medians of the time after the warm-up and at the end, of a whole cycle of the app's days or a tenth
+        of all; the table of both. While the app is not well more is under way: that time does not count."""
+        span = min((end_s - warm_s) / 2, max((end_s - warm_s) / 10, self.cycle_s))
         loaded = [sample for sample in self.samples if sample.at <= end_s]
-        between = lambda begin, end: [sample for sample in loaded if begin <= sample.at <= end] or loaded[-1:]
+        within = lambda begin, end: [sample for sample in loaded if begin <= sample.at <= end]
+        between = lambda begin, end: [s for s in within(begin, end) if s.calm] or within(begin, end) or loaded[-1:]
         middle_s = (warm_s + end_s) / 2
         columns = {
             "start": loaded[:1],
@@ -80,6 +88,14 @@ class Watch:
             row["quiet"] = getattr(quiet, name)
             growth[name] = row
             rows.append((name, row))
+        rest = growth["open"]["start"] + upstreams * KEPT_MAX + REST_MARGIN
+        if quiet.open > rest:
+            violate("at rest it holds nothing", f"open files: {quiet.open}, at most {rest}")
+        if middle_s - span / 2 > forgets_s:
+            (share, fixed), row = INBOX_MARGIN, growth["inbox"]
+            row["bound"] = int(row["middle"] * (1 + share) + fixed)
+            if row["end"] > row["bound"]:
+                violate("it stays as it is", f"inbox: {row}")
         ids = max(0, growth["ids"]["end"] - growth["ids"]["warm"]) * ID_BYTES >> 10
         bounds = {"rss": (RSS_MARGIN, ids), "open": (OPEN_MARGIN, 0), "threads": (THREADS_MARGIN, 0)}
         for name, ((share, fixed), allowed) in bounds.items():

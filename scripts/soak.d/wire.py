@@ -133,14 +133,14 @@ class Client:
                 await asyncio.sleep(pause_s)
         writer.close()
 
-    async def ask_and_reset(self, head, part):
-        """Sends a head, waits to be told to go on, sends a part of the body, and resets. False: not told to go on."""
+    async def ask_and_leave(self, head, part, abruptly):
+        """Sends a head, waits to be told to go on, sends a part of the body, and is gone. False: not told to go on."""
         reader, writer = await self.connect()
         writer.write(head)
         found = await read_head(reader)
         told = found is not None and found[0].split(" ")[1] == "100"
         writer.write(part)
-        reset(writer)
+        reset(writer) if abruptly else writer.close()
         return told
 
     def close(self):
