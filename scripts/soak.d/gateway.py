@@ -260,8 +260,8 @@ class Gateway:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resources(self):
-        """Memory in KiB, threads and open files, as the system knows them."""
+        """Memory in KiB, what of it is no file's, open files and threads, as the system knows them."""
         proc = Path(f"/proc/{self.process.pid}")
         status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
-        rss, threads = int(status["VmRSS"].split()[0]), int(status["Threads"])
-        return rss, len(os.listdir(proc / "fd")), threads
+        rss, anon, threads = (int(status[name].split()[0]) for name in ("VmRSS", "RssAnon", "Threads"))
+        return rss, anon, len(os.listdir(proc / "fd")), threads

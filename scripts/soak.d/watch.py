@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 EVERY_MAX_S = 5
 # What the end may have more than the time after the warm-up. Memory: the allocator's own back and forth. Files and
@@ -24,6 +24,7 @@ class Sample:
     at: float
     calm: bool  # the app was well, and had been for a while
     rss: int  # KiB
+    anon: int  # KiB of it that are no file's
     open: int
     threads: int
     ids: int
@@ -32,24 +33,26 @@ class Sample:
 
 
 class Watch:
-    def __init__(self, gateway, app, every_s, cycle_s, plant):
+    def __init__(self, gateway, app, every_s, cycle_s, table, plant):
+        self.table = table
+        print(*(field.name for field in fields(Sample)), sep="\t", file=table)
         self.gateway, self.app, self.plant = gateway, app, plant
         self.every_s, self.cycle_s = every_s, cycle_s
         self.samples, self.stalls = [], []
         self.began = time.monotonic()
 
     async def sample(self):
-        rss, open, threads = self.gateway.resources()
+        rss, anon, open, threads = self.gateway.resources()
         metrics = await self.gateway.metrics()
         if self.plant == "leak":
             rss += 1024 * len(self.samples)
         waiting = metrics.sum("inbox_events", state="ready") + metrics.sum("inbox_events", state="retrying")
         sample = Sample(
-            time.monotonic() - self.began, self.app.well() is not None, rss, open, threads,
+            time.monotonic() - self.began, self.app.well() is not None, rss, anon, open, threads,
             metrics.sum("dedup_entries"), metrics.sum("inbox_bytes") >> 10, waiting,
         )  # fmt: skip
         self.samples.append(sample)
-        return sample
+        print(*vars(sample).values(), sep="\t", file=self.table, flush=True)
 
     async def look(self):
         """Samples, until cancelled."""
@@ -67,23 +70,29 @@ class Watch:
                 self.stalls.append((before - self.began, late))
 
     def judge(self, warm_s, end_s, forgets_s, upstreams, violate):
-        """Compares the medians of the time after the warm-up and at the end, of a whole cycle of the app's days or a tenth
-        of all; the table of both. While the app is not well more is under way: that time does not count."""
+        """Compares the time after the warm-up with the end, each a whole cycle of the app's days or a tenth of all: by the
+        median while the app is well, since more is under way when it is not; memory by its least, since what is given
+        back comes and goes in bursts. The table of both."""
         span = min((end_s - warm_s) / 2, max((end_s - warm_s) / 10, self.cycle_s))
         loaded = [sample for sample in self.samples if sample.at <= end_s]
         within = lambda begin, end: [sample for sample in loaded if begin <= sample.at <= end]
-        between = lambda begin, end: [s for s in within(begin, end) if s.calm] or within(begin, end) or loaded[-1:]
+        calm = lambda found: [sample for sample in found if sample.calm] or found
         middle_s = (warm_s + end_s) / 2
         columns = {
             "start": loaded[:1],
-            "warm": between(warm_s, warm_s + span),
-            "middle": between(middle_s - span / 2, middle_s + span / 2),
-            "end": between(end_s - span, end_s),
+            "warm": within(warm_s, warm_s + span),
+            "middle": within(middle_s - span / 2, middle_s + span / 2),
+            "end": within(end_s - span, end_s),
         }
         quiet = self.samples[-1]
         rows, growth = [], {}
-        for name in ("rss", "open", "threads", "ids", "inbox", "waiting"):
-            row = {column: int(statistics.median(getattr(s, name) for s in found)) for column, found in columns.items()}
+        for name in ("rss", "anon", "open", "threads", "ids", "inbox", "waiting"):
+            typical = min if name in ("rss", "anon") else statistics.median_low
+            considered = (lambda found: found) if typical is min else calm
+            row = {
+                column: typical([getattr(sample, name) for sample in considered(found)])
+                for column, found in columns.items()
+            }
             row["max"] = max(getattr(sample, name) for sample in loaded)
             row["quiet"] = getattr(quiet, name)
             growth[name] = row
