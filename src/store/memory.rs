@@ -354,6 +354,47 @@ mod tests {
     }
 
     #[test]
+    fn a_smaller_bound_takes_effect_with_the_next_claim() {
+        let (store, _) = store(4);
+        assert!(store.is_empty());
+        for key in 0..4 {
+            mine(&store, key).settle(KEEP);
+        }
+        assert_eq!((store.len(), store.is_empty()), (4, false));
+        store.resize(2);
+        assert_eq!(store.len(), 4);
+        mine(&store, 4).settle(KEEP);
+        assert_eq!(store.len(), 2);
+        assert!(matches!(store.claim(3, LEASE), Claim::Done), "the one settled last stays");
+    }
+
+    #[test]
+    fn a_lack_of_room_is_logged_once_a_minute() {
+        let (store, clock) = store(1);
+        let mut logged = Vec::new();
+        for key in 0..5 {
+            mine(&store, key).settle(KEEP);
+            logged.push(store.lock().eviction_logged_at.map(|at| at.as_secs()));
+            clock.advance(Duration::from_secs(30));
+        }
+        assert_eq!(logged, [None, Some(30), Some(30), Some(90), Some(90)]);
+    }
+
+    #[test]
+    fn a_key_that_is_settled_again_lives_as_long_as_its_later_place() {
+        let (store, clock) = store(3);
+        mine(&store, 1).settle(Duration::from_secs(1));
+        mine(&store, 2).settle(KEEP);
+        clock.advance(Duration::from_secs(2));
+        mine(&store, 1).settle(KEEP);
+        mine(&store, 3).settle(KEEP);
+        // Full: the oldest is 2 now, and not the first place of 1, which is void.
+        mine(&store, 4).settle(KEEP);
+        assert!(matches!(store.claim(1, LEASE), Claim::Done));
+        mine(&store, 2).release(Rejection::new(Code::UpstreamRefused, "test"));
+    }
+
+    #[test]
     fn void_places_do_not_pile_up() {
         let (store, clock) = store(1_000_000);
         mine(&store, 0).settle(KEEP);
