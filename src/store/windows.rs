@@ -187,6 +187,30 @@ mod tests {
     }
 
     #[test]
+    fn groups_and_realms_keep_apart() {
+        let on = toggle("application.enabled");
+        let mut other = on.clone();
+        other.group = !on.group;
+        let now = at("2026-02-03T09:30:00Z");
+        for realm in [0, 1, u128::MAX] {
+            let key = |event, realm| Windows::default().id(event, realm, now).1.unwrap().key;
+            assert_ne!(key(&on, realm), key(&other, realm), "{realm}");
+            assert_ne!(key(&on, realm), key(&on, realm ^ 2), "{realm}");
+        }
+    }
+
+    #[test]
+    fn in_another_bucket_an_event_is_the_first_again() {
+        let mut windows = Windows::default();
+        let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
+        windows.id(&on, 0, at("2026-02-03T09:39:00Z"));
+        windows.id(&off, 0, at("2026-02-03T09:39:01Z"));
+        let later = at("2026-02-03T09:41:00Z");
+        assert_eq!(windows.id(&on, 0, later).1, Windows::default().id(&on, 0, later).1);
+        assert_eq!(windows.id(&off, 0, later).1, Windows::default().id(&off, 0, later).1);
+    }
+
+    #[test]
     fn old_groups_are_forgotten() {
         let mut windows = Windows::default();
         let on = toggle("application.enabled");
@@ -242,10 +266,11 @@ mod tests {
             assert_eq!(group.used.len(), usize::try_from(second).unwrap().min(USED_MAX));
         }
         let open = windows.id(&off, 0, at("2026-02-03T09:30:59Z")).1.unwrap();
-        for _ in 0..60 {
-            windows.reopen(open);
+        let mut after = Windows::default();
+        for before in 0..60_usize {
+            after.reopen(open);
+            assert_eq!(after.groups[&open.key].used.len(), before.min(USED_MAX));
         }
-        assert_eq!(windows.groups[&open.key].used.len(), USED_MAX);
         // Windows that can no longer come again are forgotten with the next one.
         windows.id(&on, 0, at("2026-02-03T10:30:00Z"));
         assert!(windows.groups[&open.key].used.is_empty());
@@ -264,6 +289,21 @@ mod tests {
         assert_ne!(after.windowed_id(&on, 0).0, windows[0].0);
         assert_eq!(store().windowed_id(&on, 0), windows[0]);
         assert_ne!(store().windowed_id(&on, 1).1, windows[0].1, "another realm's group");
+    }
+
+    #[test]
+    fn groups_whose_window_may_come_again_are_kept() {
+        let mut windows = Windows::default();
+        let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
+        let now = at("2026-02-03T09:30:00Z");
+        windows.id(&on, 0, now);
+        windows.id(&off, 0, now);
+        let again = windows.id(&on, 0, now);
+        let later = at("2026-02-03T09:39:59Z");
+        for realm in 1..1000 {
+            windows.id(&on, realm, later);
+        }
+        assert_eq!(windows.id(&on, 0, later), again, "a retry, and no first event");
     }
 
     #[test]
