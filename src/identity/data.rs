@@ -217,3 +217,36 @@ const fn same(left: &[u8], right: &[u8]) -> bool {
     }
     at == left.len() && at == right.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_member_is_found_by_its_path_and_no_other() {
+        for members in [MEMBERS, TRANSACTION, CHANGE] {
+            for (at, (path, shape)) in members.iter().enumerate() {
+                let field = Field::named(members, path).unwrap();
+                assert_eq!((usize::from(field.0), field.path(members)), (at, *path), "a path stands once");
+                assert_eq!(field.shape(members), *shape);
+            }
+            assert_eq!(Field::named(members, ""), None);
+            assert_eq!(Field::named(members, "ide"), None);
+        }
+        for (path, _) in MEMBERS {
+            assert_eq!(Some(member(path)), Field::named(MEMBERS, path));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no such member")]
+    fn what_is_the_beginning_of_a_member_is_none() {
+        member("vers");
+    }
+
+    #[test]
+    #[should_panic(expected = "no such member")]
+    fn what_begins_like_a_member_is_none() {
+        member("version.x");
+    }
+}

@@ -165,6 +165,18 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_read_back_as_it_was_written_and_stored() {
+        let id = Recipe::new("v").id();
+        let text = id.to_string();
+        assert_eq!(EventId::parse(&text), Some(id));
+        assert_eq!(EventId::from_bytes(id.key().to_be_bytes()), id);
+        assert_ne!(EventId::parse("hw1_00000000000000000000000000000000"), Some(id));
+        for wrong in ["", "hw1_", &text[..35], &text[4..], &format!("{text}0"), &text.replace("hw1", "hw2")] {
+            assert_eq!(EventId::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn parts_do_not_run_into_each_other() {
         assert_ne!(id("v", &[Some("ab"), Some("c")]), id("v", &[Some("a"), Some("bc")]));
         assert_ne!(id("v", &[Some("")]), id("v", &[None]));

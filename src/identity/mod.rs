@@ -27,3 +27,29 @@ pub fn is_attribute(text: &str) -> bool {
 
 /// Where the JSON Schema of `data` is served, below `public_url`.
 pub const SCHEMA_PATH: &str = "/.well-known/hookwarden/identity-event/1.0.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_has_no_control_and_no_noncharacter() {
+        for text in ["", "a b", "é", "\u{fdcf}\u{fdf0}", "\u{fffd}\u{10000}\u{1fffd}\u{20000}"] {
+            assert!(is_attribute(text), "{text:?}");
+        }
+        for c in [
+            '\0',
+            '\n',
+            '\u{7f}',
+            '\u{85}',
+            '\u{fdd0}',
+            '\u{fdef}',
+            '\u{fffe}',
+            '\u{ffff}',
+            '\u{1fffe}',
+            '\u{10ffff}',
+        ] {
+            assert!(!is_attribute(&format!("a{c}b")), "{c:?}");
+        }
+    }
+}

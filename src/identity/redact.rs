@@ -126,6 +126,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_is_a_pointer_or_one_from_anywhere() {
+        for text in ["/", "/data/hint", "**/hint", "/data/*"] {
+            assert!(Pattern::is_one(text), "{text}");
+        }
+        for text in ["", "data", "*/hint", "**", "**hint"] {
+            assert!(!Pattern::is_one(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn any_element_may_be_the_one_that_is_secret() {
+        let redactions = Redactions::new(["/list/0/hint", "/a~1b/~0"].into_iter(), std::iter::empty());
+        assert!(redactions.covers("/list/*/hint") && redactions.covers("/list/0/hint"));
+        assert!(!redactions.covers("/list/1/hint") && !redactions.covers("/*/0/hint"));
+        assert!(redactions.hides(&["a/b", "~"], true) && !redactions.hides(&["a", "b", "~"], true));
+    }
+
+    #[test]
     fn pointers_add_and_take_away() {
         let vendor = ["**/ProviderAccessCredential/*", "/data/hint"];
         let redactions = Redactions::new(vendor.into_iter(), ["/data/accessToken"].into_iter());

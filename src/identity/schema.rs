@@ -109,3 +109,69 @@ fn constant(path: &str, time: Value) -> Value {
         _ => json!({ "type": "string", "minLength": 1 }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at<'a>(schema: &'a Value, path: &str) -> &'a Value {
+        let pointer = format!("/properties/{}", path.replace('.', "/properties/"));
+        schema.pointer(&pointer).unwrap_or_else(|| panic!("{pointer}"))
+    }
+
+    #[test]
+    fn every_member_has_its_place_and_nothing_else_has() {
+        let schema = data(None);
+        for (path, shape) in MEMBERS {
+            assert_eq!(at(&schema, path), &value(path, *shape), "{path}");
+            if let Some((parent, _)) = path.rsplit_once('.') {
+                let parent = at(&schema, parent);
+                assert_eq!(
+                    (&parent["type"], &parent["additionalProperties"]),
+                    (&json!("object"), &json!(false))
+                );
+            }
+        }
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["required"], json!(REQUIRED));
+        assert!(REQUIRED.iter().all(|name| schema["properties"].get(name).is_some()));
+        assert!(at(&schema, "vendor")["required"].as_array().unwrap().contains(&json!("raw_sha256")));
+        assert_eq!(at(&schema, "approval.transactions")["items"]["properties"]["id"]["type"], "string");
+    }
+
+    #[test]
+    fn a_schema_with_an_address_says_so() {
+        assert_eq!(data(Some("https://a.example/s"))["$id"], "https://a.example/s");
+        assert_eq!(data(None).get("$id"), None);
+        assert!(data(None)["title"].as_str().unwrap().ends_with(VERSION));
+    }
+
+    #[test]
+    fn what_the_gateway_itself_writes_is_bounded() {
+        let schema = data(None);
+        for (path, expected) in [
+            ("version", json!({ "const": "1.0" })),
+            ("time_source", json!({ "enum": ["vendor", "received"] })),
+            ("network.ip_version", json!({ "enum": [4, 6] })),
+            ("vendor.mapping", json!({ "enum": ["full", "partial", "passthrough"] })),
+            ("vendor.raw_bytes", json!({ "type": "integer", "minimum": 0 })),
+            ("vendor.raw", json!(true)),
+            ("vendor.name", json!({ "type": "string", "minLength": 1 })),
+            ("unmapped", json!({ "type": "object" })),
+        ] {
+            assert_eq!(at(&schema, path), &expected, "{path}");
+        }
+        assert_eq!(at(&schema, "received_at"), at(&schema, "occurred_at"));
+        assert_eq!(at(&schema, "occurred_at")["format"], "date-time");
+        assert_eq!(at(&schema, "event")["enum"].as_array().unwrap().len(), EventType::ALL.len());
+        for (path, pattern) in [
+            ("geo.region_iso", "^[A-Z]{2}-[A-Z0-9]{1,3}$"),
+            ("geo.country", "^[A-Z]{2}$"),
+            ("vendor.raw_sha256", "^[0-9a-f]{64}$"),
+        ] {
+            assert_eq!(at(&schema, path)["pattern"], pattern, "{path}");
+        }
+        assert_eq!(at(&schema, "vendor.redacted")["items"]["pattern"], "^/");
+        assert_eq!(at(&schema, "vendor.verification")["required"], json!(["method", "assurance"]));
+    }
+}

@@ -193,10 +193,38 @@ mod tests {
             ("/Date(1615819845123+0100)/", "2021-03-15T14:50:45.123Z", false),
             ("Mon, 15 Mar 2021 14:50:45 GMT", "2021-03-15T14:50:45Z", true),
             ("Mon, 15 Mar 2021 15:50:45 +0100", "2021-03-15T14:50:45Z", false),
+            ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z", true),
+            ("2024-01-15T23:59:00+23:59", "2024-01-15T00:00:00Z", false),
             ("9999-12-30T00:00:00Z", "9999-12-30T00:00:00Z", true),
         ];
         for (text, expected, exact) in forms {
             assert_eq!(read(text), Some((expected.to_owned(), exact)), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_texts_are_read_and_nothing_else() {
+        let json = r#"[1615819845, "1615819845", "2021-03-15T14:50:45Z", 1.615819845e9, true, null, {}]"#;
+        let document = Document::parse(json.into()).unwrap();
+        let times: Vec<_> = document
+            .elements(Document::ROOT)
+            .map(|at| super::read(&document, at).map(|it| it.at.as_second()))
+            .collect();
+        let known = Some(1_615_819_845);
+        assert_eq!(times, [known, known, known, None, None, None, None]);
+        let date = Document::parse("20210315".into()).unwrap();
+        assert_eq!(super::read(&date, Document::ROOT), None);
+    }
+
+    #[test]
+    fn times_of_ours_have_three_digits() {
+        for (at, expected) in [
+            ("2024-01-15T10:35:00Z", "2024-01-15T10:35:00.000Z"),
+            ("2024-01-15T10:35:00.0019Z", "2024-01-15T10:35:00.001Z"),
+        ] {
+            let mut out = Vec::new();
+            write_millis(&mut out, at.parse().unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 
@@ -213,6 +241,9 @@ mod tests {
             "2024-01-15T25:00:00Z",
             "2024-01-15T10:35:00.Z",
             "2024-01-15T10:35:00+25:00",
+            "2024-01-15T10:35:00+24:00",
+            "2024-01-15T10:35:00+00:60",
+            "2024-01-15T10:35:00+0a:00",
             "2024-01-15T10:35:61Z",
             "-1615819845",
             "/Date(x)/",

@@ -246,6 +246,20 @@ mod tests {
     }
 
     #[test]
+    fn a_type_is_written_and_described_by_its_name() {
+        for known in EventType::ALL {
+            assert_eq!(known.to_string(), known.as_str());
+            let text = serde_json::to_string(known).unwrap();
+            assert_eq!(text, format!("\"{known}\""));
+            assert_eq!(serde_json::from_str::<EventType>(&text).unwrap(), *known);
+            assert!(TypeFilter::all().lets(*known));
+        }
+        assert_eq!(EventType::schema_name(), "EventType");
+        let schema = serde_json::to_value(schemars::schema_for!(EventType)).unwrap();
+        assert_eq!((&schema["type"], &schema["enum"]), (&"string".into(), &serde_json::json!(NAMES)));
+    }
+
+    #[test]
     fn filters_are_names_or_prefixes() {
         let filter = TypeFilter::parse(&["approval.*", "user.created"]).unwrap();
         assert!(filter.lets(EventType::ApprovalTransactionDenied));

@@ -236,3 +236,102 @@ impl std::fmt::Debug for Document {
         write!(f, "Document({} bytes)", self.text.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#" {"a":["x",1.10,"",null,"\u0041","\ud800",true,{"n":[]},[]],"b/c":{"d":[0,{"e":1}]},"b":1,"\u0062":2} "#;
+
+    fn document() -> Document {
+        Document::parse(TEXT.into()).unwrap()
+    }
+
+    fn raw<'a>(document: &'a Document, pointer: &str) -> Option<&'a str> {
+        document.pointer(pointer).map(|at| document.raw(at))
+    }
+
+    #[test]
+    fn a_text_stays_as_it_came() {
+        let document = document();
+        assert_eq!(document.text(), TEXT);
+        assert_eq!(document.raw(Document::ROOT), TEXT.trim());
+        let (values, names) = (19, 7);
+        assert_eq!((document.len(), document.is_empty()), (values + names, false));
+        assert_eq!(document.end_of(Document::ROOT) as usize, values + names);
+        assert!(document.structure_bytes() >= 16 * (values + names));
+    }
+
+    #[test]
+    fn strings_and_numbers_are_read_and_nothing_else() {
+        let document = document();
+        let elements: Vec<_> = document.elements(document.pointer("/a").unwrap()).collect();
+        let strings: Vec<_> = elements.iter().map(|at| document.string(*at)).collect();
+        let expected = [Some("x"), None, Some(""), None, Some("A"), None, None, None, None];
+        assert_eq!(strings.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
+        let scalars: Vec<_> = elements.iter().map(|at| document.scalar(*at)).collect();
+        let expected = [Some("x"), Some("1.10"), Some(""), None, Some("A"), None, None, None, None];
+        assert_eq!(scalars.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
+        let nothing: Vec<_> = elements.iter().map(|at| document.says_nothing(*at)).collect();
+        assert_eq!(nothing, [false, false, true, true, false, false, false, false, false]);
+        // As long as an empty string, and none.
+        let short = Document::parse("[10,1,[],{}]".into()).unwrap();
+        assert!(short.elements(Document::ROOT).all(|at| !short.says_nothing(at)));
+    }
+
+    #[test]
+    fn what_has_no_children_has_none() {
+        let document = document();
+        let a = document.pointer("/a").unwrap();
+        assert_eq!((document.members(a).count(), document.elements(a).count()), (0, 9));
+        assert_eq!(
+            (document.members(Document::ROOT).count(), document.elements(Document::ROOT).count()),
+            (4, 0)
+        );
+        for scalar in ["/a/0", "/a/6"] {
+            let at = document.pointer(scalar).unwrap();
+            assert_eq!((document.members(at).count(), document.elements(at).count()), (0, 0), "{scalar}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_found_by_its_decoded_name_and_only_once() {
+        let document = document();
+        assert_eq!(raw(&document, "/a/7/n"), Some("[]"));
+        assert_eq!(raw(&document, "/a/8"), Some("[]"));
+        assert_eq!(raw(&document, ""), Some(TEXT.trim()));
+        for missing in ["/b", "/x", "/a/9", "/a/n", "/a/-1", "/a/0/0"] {
+            assert_eq!(raw(&document, missing), None, "{missing}");
+        }
+        let names: Vec<_> = document.members(Document::ROOT).map(|(name, _)| name).collect();
+        let named_b: Vec<_> = names.iter().map(|name| document.is_named(*name, "b")).collect();
+        assert_eq!(named_b, [false, false, true, true]);
+        assert_eq!(document.member(Document::ROOT, "b"), None);
+        assert!(document.member(Document::ROOT, "b/c").is_some());
+    }
+
+    #[test]
+    fn every_value_has_its_path() {
+        let document = document();
+        let mut paths = Vec::new();
+        let mut inside = vec![Document::ROOT];
+        while let Some(at) = inside.pop() {
+            inside.extend(document.elements(at).chain(document.members(at).map(|(_, value)| value)));
+            paths.push((document.path(Document::ROOT, at).join(" "), document.raw(at)));
+        }
+        paths.sort_unstable();
+        let path = |path: &str| {
+            paths.iter().filter(|(known, _)| known == path).map(|(_, raw)| *raw).collect::<Vec<_>>()
+        };
+        assert_eq!(path(""), [TEXT.trim()]);
+        assert_eq!(path("a 1"), ["1.10"]);
+        assert_eq!(path("a 7 n"), ["[]"]);
+        assert_eq!(path("b/c d 1 e"), ["1"]);
+        assert_eq!(path("b"), ["1", "2"]);
+        assert_eq!(paths.len(), 19);
+        let inner = document.member(Document::ROOT, "b/c").unwrap();
+        let zero = document.elements(document.member(inner, "d").unwrap()).next().unwrap();
+        assert_eq!(document.path(inner, zero), ["d", "0"]);
+        assert!(document.path(inner, Document::ROOT).is_empty(), "not inside");
+    }
+}

@@ -227,6 +227,16 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_one_or_a_list_and_say_so() {
+        let error = toml::from_str::<Settings>("header = 1").unwrap_err();
+        assert!(error.message().contains("expected a text or a list of texts"), "{error}");
+        let schema = serde_json::to_value(schemars::schema_for!(Texts)).unwrap();
+        let forms =
+            serde_json::json!([{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]);
+        assert_eq!(schema["anyOf"], forms);
+    }
+
+    #[test]
     fn unknown_keys_and_words_are_refused() {
         for text in ["sceme = 'hmac'", "scheme = 'hmca'", "header = 1", "timestamp_unit = 'seconds'"] {
             assert!(toml::from_str::<Settings>(text).is_err(), "{text}");

@@ -246,6 +246,22 @@ mod tests {
     }
 
     #[test]
+    fn lines_fill_their_bound() {
+        let line = |bytes: usize| format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(bytes - 5));
+        assert_eq!(fault(&line(200)), None);
+        assert_eq!(fault(&line(201)), Some((0, "a line is too long")));
+    }
+
+    #[test]
+    fn what_stands_between_requests_is_none() {
+        let bare = |number| Some((number, "a line ends in a bare LF"));
+        assert_eq!(fault(&format!("\r\n\r\n{GET}\r\n\r\n\n")), bare(1), "empty lines");
+        let trailers = "a: b\r\ncontent-length: 1\r\n\r\n";
+        let chunked = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{trailers}");
+        assert_eq!(fault(&format!("{chunked}{GET}\n")), bare(2), "trailers");
+    }
+
+    #[test]
     fn http_2_is_not_read() {
         assert_eq!(fault("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\n\n\n"), None);
         assert_eq!(fault("PRI * HTTP/1.1\r\n\n"), Some((0, "a line ends in a bare LF")));

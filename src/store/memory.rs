@@ -348,21 +348,92 @@ mod tests {
             clock.advance(Duration::from_secs(1));
         }
         assert_eq!((store.len(), store.lock().evictions.get()), (3, 3));
-        assert!(matches!(store.claim(4, LEASE), Claim::Done));
+        for kept in [3, 4] {
+            assert!(matches!(store.claim(kept, LEASE), Claim::Done), "{kept}");
+        }
         assert!(matches!(store.claim(100, LEASE), Claim::InFlight(_)));
         running.settle(KEEP);
+    }
+
+    #[test]
+    fn a_smaller_bound_takes_effect_with_the_next_claim() {
+        let (store, _) = store(4);
+        assert!(store.is_empty());
+        for key in 0..4 {
+            mine(&store, key).settle(KEEP);
+        }
+        assert_eq!((store.len(), store.is_empty()), (4, false));
+        store.resize(2);
+        assert_eq!(store.len(), 4);
+        mine(&store, 4).settle(KEEP);
+        assert_eq!(store.len(), 2);
+        assert!(matches!(store.claim(3, LEASE), Claim::Done), "the one settled last stays");
+    }
+
+    #[test]
+    fn a_lack_of_room_is_logged_once_a_minute() {
+        let (store, clock) = store(1);
+        let mut logged = Vec::new();
+        for key in 0..5 {
+            mine(&store, key).settle(KEEP);
+            logged.push(store.lock().eviction_logged_at.map(|at| at.as_secs()));
+            clock.advance(Duration::from_secs(30));
+        }
+        assert_eq!(logged, [None, Some(30), Some(30), Some(90), Some(90)]);
+    }
+
+    #[test]
+    fn a_key_that_is_settled_again_lives_as_long_as_its_later_place() {
+        let (store, clock) = store(3);
+        mine(&store, 1).settle(Duration::from_secs(1));
+        mine(&store, 2).settle(KEEP);
+        clock.advance(Duration::from_secs(2));
+        mine(&store, 1).settle(KEEP);
+        mine(&store, 3).settle(KEEP);
+        // Full: the oldest is 2 now, and not the first place of 1, which is void.
+        mine(&store, 4).settle(KEEP);
+        assert!(matches!(store.claim(1, LEASE), Claim::Done));
+        mine(&store, 2).release(Rejection::new(Code::UpstreamRefused, "test"));
     }
 
     #[test]
     fn void_places_do_not_pile_up() {
         let (store, clock) = store(1_000_000);
         mine(&store, 0).settle(KEEP);
+        mine(&store, 2).settle(KEEP);
+        let mut most = 0;
         for _ in 0..100_000 {
             mine(&store, 1).settle(Duration::from_nanos(1));
             clock.advance(Duration::from_nanos(1));
+            most = most.max(store.lock().settled.len());
         }
-        assert!(store.lock().settled.len() <= 2 * PLACES_SPARE);
+        assert_eq!(most, 2 * 3 + PLACES_SPARE, "shed when they are many, and not each time");
         assert!(matches!(store.claim(0, LEASE), Claim::Done));
+    }
+
+    #[test]
+    fn keys_that_were_moved_up_are_forgotten_as_well() {
+        let (store, clock) = store(1_000_000);
+        for key in 0..3 {
+            mine(&store, key).settle(KEEP);
+        }
+        for _ in 0..2 * PLACES_SPARE {
+            mine(&store, 3).settle(Duration::from_nanos(1));
+            clock.advance(Duration::from_nanos(1));
+        }
+        clock.advance(KEEP);
+        let lease = mine(&store, 4);
+        assert_eq!((store.len(), store.lock().evictions.get()), (1, 0), "the claim alone");
+        drop(lease);
+    }
+
+    #[test]
+    fn a_key_whose_time_is_up_makes_room_without_being_missed() {
+        let (store, clock) = store(1);
+        mine(&store, 1).settle(KEEP);
+        clock.advance(KEEP);
+        mine(&store, 2).settle(KEEP);
+        assert_eq!((store.len(), store.lock().evictions.get()), (1, 0));
     }
 
     proptest! {

@@ -128,9 +128,11 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use prometheus_client::metrics::counter::Counter;
 
-    use super::*;
+    use super::{super::Memory, *};
     use crate::{
+        clock::Clock,
         json::Document,
         vendor::{Identity, Options, Plan, builtin},
     };
@@ -185,6 +187,30 @@ mod tests {
     }
 
     #[test]
+    fn groups_and_realms_keep_apart() {
+        let on = toggle("application.enabled");
+        let mut other = on.clone();
+        other.group = !on.group;
+        let now = at("2026-02-03T09:30:00Z");
+        for realm in [0, 1, u128::MAX] {
+            let key = |event, realm| Windows::default().id(event, realm, now).1.unwrap().key;
+            assert_ne!(key(&on, realm), key(&other, realm), "{realm}");
+            assert_ne!(key(&on, realm), key(&on, realm ^ 2), "{realm}");
+        }
+    }
+
+    #[test]
+    fn in_another_bucket_an_event_is_the_first_again() {
+        let mut windows = Windows::default();
+        let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
+        windows.id(&on, 0, at("2026-02-03T09:39:00Z"));
+        windows.id(&off, 0, at("2026-02-03T09:39:01Z"));
+        let later = at("2026-02-03T09:41:00Z");
+        assert_eq!(windows.id(&on, 0, later).1, Windows::default().id(&on, 0, later).1);
+        assert_eq!(windows.id(&off, 0, later).1, Windows::default().id(&off, 0, later).1);
+    }
+
+    #[test]
     fn old_groups_are_forgotten() {
         let mut windows = Windows::default();
         let on = toggle("application.enabled");
@@ -194,6 +220,90 @@ mod tests {
             windows.id(&event, 0, Timestamp::from_second(1_700_000_000 + second).unwrap());
         }
         assert!(windows.groups.len() < 5_000, "{}", windows.groups.len());
+    }
+
+    /// So many groups, each with its open window.
+    fn filled(groups: usize) -> Windows {
+        let mut windows = Windows::default();
+        let (_, window) = windows.id(&toggle("application.enabled"), 0, at("2026-02-03T09:30:00Z"));
+        let window = window.unwrap();
+        for key in 1..groups as u128 {
+            windows.reopen(OpenWindow { key: window.key ^ key, ..window });
+        }
+        assert_eq!(windows.groups.len(), groups);
+        windows
+    }
+
+    #[test]
+    fn past_the_bound_an_event_of_a_new_group_is_a_new_one_and_known_ones_stay() {
+        let on = toggle("application.enabled");
+        let now = at("2026-02-03T09:30:01Z");
+        let first = Windows::default().id(&on, 0, now).0;
+        let mut windows = filled(WINDOWS_MAX - 1);
+        let other = u128::MAX;
+        assert!(windows.id(&on, other, now).1.is_some(), "the last one there is room for");
+        let another = other ^ (1 << 100);
+        let (new, window) = windows.id(&on, another, now);
+        assert!(window.is_none() && new != first);
+        assert_eq!(windows.id(&on, 0, now).0, first, "a known one");
+        let open = windows.id(&on, 0, now).1.unwrap();
+        windows.reopen(OpenWindow { key: another, ..open });
+        assert_eq!(windows.groups.len(), WINDOWS_MAX);
+        windows.reopen(OpenWindow { generation: 7, ..open });
+        assert_eq!(windows.id(&on, 0, now).1.unwrap().generation, 7, "of a known group there is room");
+    }
+
+    #[test]
+    fn a_group_remembers_so_many_windows_and_no_more() {
+        let mut windows = Windows::default();
+        let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
+        let mut ids = std::collections::HashSet::new();
+        for second in 0..60 {
+            let now = at("2026-02-03T09:30:00Z") + SignedDuration::from_secs(second);
+            let (id, window) = windows.id(if second % 2 == 0 { &on } else { &off }, 0, now);
+            assert!(ids.insert(id.key()), "{second}");
+            let group = &windows.groups[&window.unwrap().key];
+            assert_eq!(group.used.len(), usize::try_from(second).unwrap().min(USED_MAX));
+        }
+        let open = windows.id(&off, 0, at("2026-02-03T09:30:59Z")).1.unwrap();
+        let mut after = Windows::default();
+        for before in 0..60_usize {
+            after.reopen(open);
+            assert_eq!(after.groups[&open.key].used.len(), before.min(USED_MAX));
+        }
+        // Windows that can no longer come again are forgotten with the next one.
+        windows.id(&on, 0, at("2026-02-03T10:30:00Z"));
+        assert!(windows.groups[&open.key].used.is_empty());
+    }
+
+    #[test]
+    fn the_store_s_windows_outlive_it() {
+        let clock = Clock::manual(at("2026-02-03T09:30:00Z"));
+        let store = || Memory::new(10, Counter::default(), &clock);
+        let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
+        let before = store();
+        let windows = [&on, &off].map(|event| before.windowed_id(event, 0));
+        let after = store();
+        after.reopen_windows(windows.iter().filter_map(|(_, window)| *window));
+        assert_eq!(after.windowed_id(&off, 0), windows[1]);
+        assert_ne!(after.windowed_id(&on, 0).0, windows[0].0);
+        assert_eq!(store().windowed_id(&on, 0), windows[0]);
+        assert_ne!(store().windowed_id(&on, 1).1, windows[0].1, "another realm's group");
+    }
+
+    #[test]
+    fn groups_whose_window_may_come_again_are_kept() {
+        let mut windows = Windows::default();
+        let (on, off) = (toggle("application.enabled"), toggle("application.disabled"));
+        let now = at("2026-02-03T09:30:00Z");
+        windows.id(&on, 0, now);
+        windows.id(&off, 0, now);
+        let again = windows.id(&on, 0, now);
+        let later = at("2026-02-03T09:39:59Z");
+        for realm in 1..1000 {
+            windows.id(&on, realm, later);
+        }
+        assert_eq!(windows.id(&on, 0, later), again, "a retry, and no first event");
     }
 
     #[test]

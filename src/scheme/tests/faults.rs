@@ -93,6 +93,20 @@ fn a_standard_webhooks_secret_is_base64_and_not_empty() {
 }
 
 #[test]
+fn a_key_is_as_long_as_what_its_spelling_stands_for() {
+    for (toml, text, bytes) in [
+        ("scheme = 'standard-webhooks'", "whsec_MTEx", Some(3)),
+        ("scheme = 'standard-webhooks'", "v1,whsec_MTEx", Some(3)),
+        ("scheme = 'standard-webhooks'", "whsec_!!!!", None),
+        ("scheme = 'hmac'\nsecret_encoding = 'hex'", "0011", Some(2)),
+        ("scheme = 'hmac'\nsecret_prefix = 'key-'", "key-0011", Some(4)),
+        ("scheme = 'token'", "whsec_MTEx", Some(10)),
+    ] {
+        assert_eq!(settings(toml).key_bytes(&secrets(&[text])[0]), bytes, "{toml} {text}");
+    }
+}
+
+#[test]
 fn no_digest_secret_begins_another() {
     let digest = |texts: &[&str]| keys("scheme = 'digest'\nheader = 'x-a'", texts);
     assert_eq!(digest(&["k", "k\n"]), [("secret", Some(0))]);

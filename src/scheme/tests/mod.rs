@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::{
     Assurance, Mismatch, Proof, Request, Settings, Verifier,
@@ -94,6 +95,39 @@ fn what_a_proof_says() {
     let proof = verify(&none, &HeaderMap::new(), b"anything", NOW).unwrap();
     assert_eq!((proof.assurance(), proof.key_id()), (Assurance::None, None));
     assert_eq!(Proof::report_only(&Mismatch::Missing).assurance(), Assurance::None);
+}
+
+#[test]
+fn a_proof_names_the_secret_that_matched_whatever_the_scheme() {
+    let secrets = [
+        Secret::new(Some("current"), b"new-secret".to_vec()),
+        Secret::new(Some("previous"), b"secret".to_vec()),
+    ];
+    let digest = hex::encode(Sha256::digest(b"secret{}"));
+    for (toml, value) in [
+        (PLAIN, hex::encode(hmac("secret", "{}"))),
+        ("scheme = 'digest'\nheader = 'x-signature'", digest),
+        ("scheme = 'token'\nheader = 'x-signature'", "secret".to_owned()),
+    ] {
+        let verifier = settings(toml).compile(&secrets, None).unwrap();
+        let proof = verify(&verifier, &headers(&[("x-signature", value)]), b"{}", NOW).unwrap();
+        assert_eq!(proof.key_id().map(|id| &**id), Some("previous"), "{toml}");
+        assert_eq!(verifier.key_ids(), ["current", "previous"], "{toml}");
+    }
+}
+
+#[test]
+fn a_mismatch_has_one_of_four_labels() {
+    let labels = [
+        (Mismatch::Missing, "missing"),
+        (Mismatch::Malformed, "malformed"),
+        (Mismatch::NotJson, "malformed"),
+        (Mismatch::Mismatch, "mismatch"),
+        (Mismatch::Stale, "stale"),
+    ];
+    for (mismatch, label) in labels {
+        assert_eq!(mismatch.as_str(), label);
+    }
 }
 
 #[test]
@@ -287,6 +321,18 @@ fn what_is_not_signed_is_not_asked_for() {
         let proof = verify(&verifier(&toml, &["secret"]), &headers(&lines), b"{}", NOW).unwrap();
         assert_eq!(proof.signed_at(), None, "only what is signed is known");
     }
+}
+
+#[test]
+fn a_time_in_pairs_that_is_not_the_signed_one_is_a_pair_like_any_other() {
+    let good = |message: &str| hex::encode(hmac("secret", message));
+    let times = |signature: String| format!("t=1,t=2,t=3,v1={signature}");
+    let body = verifier(&format!("{PLAIN}\nsyntax = 'pairs'"), &["secret"]);
+    let lines = [("x-signature", times(good("{}")))];
+    assert!(verify(&body, &headers(&lines), b"{}", NOW).is_ok());
+    let timed = verifier(&format!("{STRIPE}\ntimestamp_header = 'x-time'"), &["secret"]);
+    let lines = [("stripe-signature", times(good("1700000000.{}"))), ("x-time", "1700000000".to_owned())];
+    assert!(verify(&timed, &headers(&lines), b"{}", NOW).is_ok());
 }
 
 /// Flips bit number `bit` of the text, counted round; a text stays text if the flip is among its lowest three bits.
