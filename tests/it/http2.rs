@@ -8,6 +8,17 @@ use crate::{frames::*, harness::*, siege::*};
 /// Streams a client may have open at once.
 const STREAMS: u32 = 100;
 
+/// Memory a connection may cost, in KiB: its window (1 MiB), as much again for what waits on it, and what the allocator
+/// takes at a time.
+const CONNECTION_KIB: u64 = 4 << 10;
+
+/// Memory that the answers on one connection may cost which nobody takes, in KiB: for each stream one head, one body and
+/// what is known of it.
+const UNTAKEN_KIB: u64 = 4 * 100;
+
+/// What the system keeps of a connection in both directions, at most, in bytes: `tcp_rmem` and `tcp_wmem`.
+const SOCKETS_BYTES: usize = 12 << 20;
+
 /// Time-outs that a test can wait for.
 const SHORT: &str = "header_timeout = '1s'\nidle_timeout = '1s'\nbody_timeout = '1s'";
 
@@ -249,15 +260,6 @@ fn what_breaks_the_protocol_ends_the_connection() {
     siege.deliver();
 }
 
-/// Waits until the gateway closes the connection, sending a piece again and again meanwhile.
-#[track_caller]
-fn dripped(what: &str, mut connection: Http2, drop: &[u8]) {
-    eventually(what, || {
-        connection.write(drop);
-        connection.is_closed()
-    });
-}
-
 #[test]
 fn nobody_is_waited_for() {
     let siege = Siege::of(&Config { server: SHORT, ..quiet() });
@@ -268,21 +270,88 @@ fn nobody_is_waited_for() {
         assert_eq!(connection.answer(1), Told::Status(200));
         connection
     };
-    let begun = |mut connection: Http2, stream| {
-        connection.write(&frame(HEADERS, 0, stream, &block(&POST)));
+    let after = |mut connection: Http2, bytes: &[u8]| {
+        connection.write(bytes);
         connection
     };
+    // Each stops there, or goes on with a piece at a time that leads to nothing.
     let ping = frame(PING, 0, 0, b"12345678");
-    siege.under(|| {
-        dripped("silence after the preface", open(), b"");
-        dripped("silence after a request", served(), b"");
-        dripped("PINGs after the preface", open(), &ping);
-        dripped("PINGs after a request", served(), &ping);
-        dripped("a head that drips", begun(open(), 1), &frame(CONTINUATION, 0, 1, &block(&[("x", "y")])));
-        dripped("a further head that stops", begun(served(), 3), b"");
-        let mut connection = open();
-        connection.write(&post(1));
-        assert_eq!(connection.answer(1), Told::Status(408), "a body that does not come");
-        dripped("silence after that", connection, b"");
+    let announced = &frame(HEADERS, END_HEADERS, 3, &[0; FRAME_BYTES_MAX])[..9];
+    let half = frame(HEADERS, 0, 3, &block(&POST));
+    let byte = frame(DATA, 0, 1, b" ");
+    let mut slow = vec![
+        ("after the preface", open(), &b""[..]),
+        ("after the preface, PINGs", open(), &ping),
+        ("after a request", served(), b""),
+        ("after a request, PINGs", served(), &ping),
+        ("in a head", after(open(), &half), b""),
+        ("in a head, bytes", after(open(), announced), b"\0"),
+        ("in a further head", after(served(), &half), b""),
+        ("in a further head, bytes", after(served(), announced), b"\0"),
+        ("in a body", after(open(), &post(1)), b""),
+        ("in a body, bytes", after(open(), &post(1)), &byte),
+    ];
+    let (_, toll) = siege.under(|| {
+        let mut last = Vec::new();
+        eventually("all are closed", || {
+            slow.retain_mut(|(_, connection, piece)| {
+                connection.write(piece);
+                !connection.is_closed()
+            });
+            let left: Vec<_> = slow.iter().map(|(what, ..)| *what).collect();
+            if left != last {
+                println!("left: {left:?}");
+                last = left;
+            }
+            slow.is_empty()
+        });
     });
+    toll.grew_at_most("slow clients of HTTP/2", CONNECTION_KIB * 10);
+}
+
+/// A window of nothing: the heads of answers come, and never their bodies.
+#[test]
+fn answers_that_are_not_taken_are_dropped() {
+    const CONNECTIONS: u32 = 50;
+    let siege = Siege::of(&Config { server: SHORT, ..quiet() });
+    let path = (":path", "/in/nobody");
+    let unknown: Vec<u8> = streams(STREAMS)
+        .flat_map(|stream| headers(END_STREAM, stream, &[POST[0], POST[1], POST[2], path]))
+        .collect();
+    let (_, toll) = siege.under(|| {
+        let begin = |_| {
+            let stream = connect_from(ATTACKER, siege.gateway.listen);
+            let mut connection = Http2::on(stream, &[(INITIAL_WINDOW_SIZE, 0)]);
+            connection.write(&unknown);
+            connection
+        };
+        let mut connections: Vec<_> = (0..CONNECTIONS).map(begin).collect();
+        for connection in &mut connections {
+            let mut seen = [0; 10];
+            while let Some(frame) = connection.read() {
+                seen[usize::from(frame.kind)] += 1;
+            }
+            assert_eq!((seen[usize::from(HEADERS)], seen[usize::from(DATA)]), (100, 0));
+        }
+    });
+    toll.grew_at_most("answers not taken", UNTAKEN_KIB * u64::from(CONNECTIONS));
+}
+
+/// Who does not read what comes back is not read from any more, either.
+#[test]
+fn nothing_is_kept_for_who_does_not_read() {
+    let siege = Siege::of(&Config { server: SHORT, ..quiet() });
+    let pings = frame(PING, 0, 0, b"12345678").repeat(1000);
+    let (taken, toll) = siege.under(|| {
+        let stream = connect_with(ATTACKER, siege.gateway.listen, Some(4 << 10));
+        let mut connection = Http2::on(stream, &[]);
+        let mut taken = 0;
+        while connection.write(&pings) {
+            taken += pings.len();
+            assert!(taken < 10*SOCKETS_BYTES, "{taken} bytes taken");
+        }
+        taken
+    });
+    println!("taken {taken}");
+    toll.grew_at_most("who does not read", CONNECTION_KIB);
 }
