@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    panic::resume_unwind,
     process::{Command, Stdio},
     sync::{
         LazyLock,
@@ -140,8 +141,13 @@ pub struct Toll {
 impl Siege {
     /// A gateway that has served before, so that what is allocated once is allocated.
     pub fn of(config: &Config<'_>) -> Self {
+        Self::with(config, |_| {})
+    }
+
+    /// One that is started in another way.
+    pub fn with(config: &Config<'_>, change: impl FnOnce(&mut Command)) -> Self {
         let sink = Sink::start();
-        let gateway = Gateway::start(&Config { upstream: sink.address, ..*config }.text());
+        let gateway = Gateway::start_with(&Config { upstream: sink.address, ..*config }.text(), change);
         let siege = Self { gateway, sink, delivered: AtomicU32::new(0) };
         (0..WARM_UP).for_each(|_| siege.deliver());
         siege
@@ -161,18 +167,28 @@ impl Siege {
 
     /// Attacks, and delivers all the while, and once more when it is over.
     pub fn under<T: Send>(&self, attack: impl FnOnce() -> T + Send) -> (T, Toll) {
+        let measured = self.measured(|| {
+            thread::scope(|scope| {
+                let attack = scope.spawn(attack);
+                while !attack.is_finished() {
+                    self.deliver();
+                    thread::sleep(PACE);
+                }
+                attack.join().unwrap_or_else(|panic| resume_unwind(panic))
+            })
+        });
+        self.deliver();
+        let delivered = usize::try_from(self.delivered.load(Ordering::Relaxed)).expect("few");
+        assert_eq!(self.sink.count(), delivered, "good events, and no others");
+        measured
+    }
+
+    /// What an attack takes, whatever becomes of others meanwhile.
+    pub fn measured<T>(&self, attack: impl FnOnce() -> T) -> (T, Toll) {
         let (before_kib, cpu) = (self.gateway.resident_kib(), self.gateway.cpu());
         let before = self.delivered.load(Ordering::Relaxed);
         self.gateway.forget_peak();
-        let outcome = thread::scope(|scope| {
-            let attack = scope.spawn(attack);
-            while !attack.is_finished() {
-                self.deliver();
-                thread::sleep(PACE);
-            }
-            attack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        self.deliver();
+        let outcome = attack();
         let toll = Toll {
             before_kib,
             peak_kib: self.gateway.peak_kib(),
@@ -180,8 +196,6 @@ impl Siege {
             cpu: self.gateway.cpu() - cpu,
             delivered: self.delivered.load(Ordering::Relaxed) - before,
         };
-        let delivered = usize::try_from(self.delivered.load(Ordering::Relaxed)).expect("few");
-        assert_eq!(self.sink.count(), delivered, "good events, and no others");
         (outcome, toll)
     }
 }
