@@ -4,7 +4,7 @@ use std::{
     io::{BufReader, ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use crate::{
@@ -27,22 +27,18 @@ const KEPT: usize = 4;
 struct Slow {
     stream: TcpStream,
     piece: &'static [u8],
-    reads: bool,
 }
 
 impl Slow {
-    /// Sends one more piece; whether the gateway has closed the connection, as far as one can know who does not read.
+    /// Sends one more piece; whether the gateway has closed the connection.
     fn go_on(&mut self) -> bool {
-        let mut bytes = [0; 1024];
         self.stream.set_nonblocking(true).expect("a mode");
-        let written = self.stream.write(self.piece);
-        let read = if self.reads { self.stream.read(&mut bytes) } else { Ok(1) };
-        let is_open = |outcome: std::io::Result<usize>| match outcome {
-            Ok(length) => length > 0,
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
-        };
-        let writes = self.piece.is_empty() || is_open(written);
-        !(writes && is_open(read))
+        // Written to a connection just closed, a piece fails; the next read tells.
+        self.stream.write_all(self.piece).ok();
+        match self.stream.read(&mut [0; 1024]) {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
     }
 }
 
@@ -59,47 +55,52 @@ fn served(siege: &Siege, from: Ipv4Addr) -> TcpStream {
     stream
 }
 
-/// Six kinds of slow clients.
-fn slow(siege: &Siege, kind: usize) -> Slow {
+/// Slow clients of several kinds.
+fn slow(siege: &Siege, number: usize) -> Slow {
     let to = siege.gateway.listen;
     let mut stream = connect_from(ATTACKER, to);
     let long = [&head(to, "POST", "/in/sendauth", &[JSON], 100_000), "\r\n"].concat();
-    let (begin, piece): (&[u8], &[u8]) = match kind {
+    let (begin, piece): (&[u8], &[u8]) = match number % 5 {
         0 => (b"", b""),
         1 => (b"POST /in/sendauth HTTP/1.1\r\nx: ", b"y"),
         2 => (long.as_bytes(), b" "),
         3 => (&[PREFACE, &settings(&[])].concat(), b""),
-        4 => return Slow { stream: served(siege, ATTACKER), piece: b"", reads: true },
-        _ => {
-            // Many requests behind each other, and none of the answers is read.
-            stream = connect_with(ATTACKER, to, Some(4 << 10));
-            let many = format!("GET /in/nobody HTTP/1.1\r\nhost: {to}\r\n\r\n").repeat(1000);
-            stream.set_nonblocking(true).expect("a mode");
-            assert!(stream.write(many.as_bytes()).expect("written") > 0);
-            return Slow { stream, piece: b"", reads: false };
-        }
+        // A good request, its connection kept.
+        _ => return Slow { stream: served(siege, ATTACKER), piece: b"" },
     };
     stream.write_all(begin).expect("written");
-    Slow { stream, piece, reads: true }
+    Slow { stream, piece }
+}
+
+/// Many requests behind each other, and none of the answers is read.
+fn deaf(to: SocketAddr) -> Slow {
+    let mut stream = connect_with(ATTACKER, to, Some(4 << 10));
+    let many = format!("GET /in/nobody HTTP/1.1\r\nhost: {to}\r\n\r\n").repeat(1000);
+    stream.set_nonblocking(true).expect("a mode");
+    assert!(stream.write(many.as_bytes()).expect("written") > 0);
+    Slow { stream, piece: b"" }
 }
 
 #[test]
 fn hundreds_of_slow_clients_are_closed_and_hold_up_nobody() {
     const CLIENTS: usize = 500;
-    let server = "header_timeout = '2s'\nidle_timeout = '2s'\nbody_timeout = '2s'";
+    const DEAF: usize = 20;
+    let server = "header_timeout = '4s'\nidle_timeout = '4s'\nbody_timeout = '4s'";
     let siege = Siege::of(&Config { server, ..quiet() });
-    let before = siege.gateway.open_files();
+    let (to, before) = (siege.gateway.listen, siege.gateway.open_files());
     let (most, toll) = siege.under(|| {
-        let mut open: Vec<Slow> = (0..CLIENTS).map(|number| slow(&siege, number % 6)).collect();
+        let mut open: Vec<Slow> = (DEAF..CLIENTS).map(|number| slow(&siege, number)).collect();
+        let deaf: Vec<Slow> = (0..DEAF).map(|_| deaf(to)).collect();
         let most = siege.gateway.open_files();
-        // Those that read nothing are told by the descriptors alone.
         eventually("all are closed", || {
             open.retain_mut(|one| !one.go_on());
-            open.iter().all(|one| !one.reads) && siege.gateway.open_files() <= before + KEPT
+            // Those that do not read can't see it: their descriptors tell.
+            open.is_empty() && siege.gateway.open_files() <= before + KEPT
         });
+        drop(deaf);
         most
     });
-    assert!(most > before + CLIENTS / 2, "{most} open, {before} before: they were there at once");
+    assert!(most > CLIENTS / 2, "{most} open, {before} before: not there at once");
     toll.grew_at_most("slow clients", ALLOCATOR_KIB + CONNECTION_KIB * CLIENTS as u64);
 }
 
@@ -108,7 +109,7 @@ fn past_connections_max_the_longest_idle_goes_first() {
     const MOST: usize = 20;
     let siege = Siege::of(&Config { server: "connections_max = 20", ..quiet() });
     let before = siege.gateway.open_files();
-    let served = || Slow { stream: served(&siege, Ipv4Addr::LOCALHOST), piece: b"", reads: true };
+    let served = || Slow { stream: served(&siege, Ipv4Addr::LOCALHOST), piece: b"" };
     let mut idle: Vec<Slow> = (0..MOST).map(|_| served()).collect();
     for _ in 0..MOST {
         let mut oldest = idle.remove(0);
@@ -116,14 +117,12 @@ fn past_connections_max_the_longest_idle_goes_first() {
         idle.push(served());
         eventually("the oldest goes", || oldest.go_on());
     }
-    // A crowd comes, and those who bring something still find a place.
-    let (crowd, _) = siege.under(|| {
-        let come = |_| connect_from(ATTACKER, siege.gateway.listen);
-        let crowd: Vec<TcpStream> = (0..MOST * 10).map(come).collect();
-        eventually("no more than may be", || siege.gateway.open_files() <= before + MOST + KEPT);
-        crowd
-    });
-    drop(crowd);
+    // A crowd has come and says nothing: those who bring something find a place.
+    let come = |_| connect_from(ATTACKER, siege.gateway.listen);
+    let _crowd: Vec<TcpStream> = (0..MOST * 10).map(come).collect();
+    eventually("all are accepted", || idle.iter_mut().all(Slow::go_on));
+    (0..MOST).for_each(|_| siege.deliver());
+    assert!(siege.gateway.open_files() <= before + MOST + KEPT);
 }
 
 /// Forgeries over one connection, as many at a time as fit, each from the address that is told of it.
@@ -154,9 +153,18 @@ fn forgeries(siege: &Siege, from: Ipv4Addr, told: impl Iterator<Item = String>) 
     statuses
 }
 
+/// What so many clients at once have to tell.
+fn together<T: Send>(clients: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let work = &work;
+        let clients: Vec<_> = (0..clients).map(|client| scope.spawn(move || work(client))).collect();
+        clients.into_iter().map(|client| client.join().expect("no panic")).collect()
+    })
+}
+
 #[test]
 fn forgeries_from_many_addresses_spend_their_own_budgets() {
-    const CLIENTS: u8 = 200;
+    const CLIENTS: u8 = 100;
     const EACH: usize = 50;
     let siege = Siege::of(&Config {
         top: &format!("{QUIET}\nlimits.per_ip = '300/s burst 400'"),
@@ -167,7 +175,7 @@ fn forgeries_from_many_addresses_spend_their_own_budgets() {
         let nobody = || std::iter::repeat_n(String::new(), EACH);
         let many = (0..CLIENTS).flat_map(|last| forgeries(&siege, Ipv4Addr::new(127, 1, 0, last), nobody()));
         let many: Vec<u16> = many.collect();
-        (many, forgeries(&siege, ATTACKER, std::iter::repeat_n(String::new(), 5000)))
+        (many, forgeries(&siege, ATTACKER, std::iter::repeat_n(String::new(), 2000)))
     });
     assert!(statuses.0.iter().all(|status| *status == 401), "each within its budget");
     let limited = statuses.1.iter().filter(|status| **status == 429).count();
@@ -183,87 +191,60 @@ fn addresses_by_the_thousand_are_not_remembered_for_good() {
     let addresses = std::env::var("HOOKWARDEN_ADDRESSES");
     let addresses: u32 = addresses.map_or(20_000, |count| count.parse().expect("a number"));
     let siege = Siege::of(&Config { server: "trusted_proxies = ['127.0.0.0/8']", ..quiet() });
-    let (statuses, toll) = siege.under(|| {
-        // Half of them are networks of IPv6.
-        let address = |number: u32| match number % 2 {
-            0 => Ipv4Addr::from_bits((11 << 24) + number).to_string(),
-            _ => format!("2001:db8:{:x}:{:x}::1", number >> 16, number & 0xffff),
-        };
-        thread::scope(|scope| {
-            let clients: Vec<_> = (0..4)
-                .map(|client| {
-                    let mine = (client..addresses).step_by(4).map(address);
-                    let siege = &siege;
-                    scope.spawn(move || forgeries(siege, ATTACKER, mine))
-                })
-                .collect();
-            clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect::<Vec<_>>()
-        })
-    });
+    // Half of them are networks of IPv6.
+    let address = |number: u32| match number % 2 {
+        0 => Ipv4Addr::from_bits((11 << 24) + number).to_string(),
+        _ => format!("2001:db8:{:x}:{:x}::1", number >> 16, number & 0xffff),
+    };
+    let share = |client| forgeries(&siege, ATTACKER, (client..addresses).step_by(4).map(address));
+    let (statuses, toll) = siege.under(|| together(4, share).concat());
     assert_eq!(statuses.len(), addresses as usize);
     assert!(statuses.iter().all(|status| *status == 401));
     toll.grew_at_most("addresses", ALLOCATOR_KIB + REMEMBERED_KIB);
 }
 
-/// Bytes of bodies held at once, in MiB.
-const INFLIGHT_MIB: u64 = 8;
-
+/// A megabyte, announced and brought only in part, or whole and forged.
 #[test]
 fn large_bodies_share_what_there_is_for_all() {
     const CLIENTS: usize = 100;
-    let inflight = format!("{QUIET}\nlimits.inflight_bytes_max = '{INFLIGHT_MIB}MiB'");
-    let siege = Siege::of(&Config { top: &inflight, server: "body_timeout = '2s'", ..quiet() });
+    const BODY_BYTES: usize = 1 << 20;
+    /// Bytes of bodies that are held at once; and a buffer that grows is up to twice as large as what is in it.
+    const INFLIGHT_MIB: u64 = 8;
+    const INFLIGHT_KIB: u64 = 2 * (INFLIGHT_MIB << 10);
+    let top = &format!("{QUIET}\nlimits.inflight_bytes_max = '{INFLIGHT_MIB}MiB'");
+    let siege = Siege::of(&Config { top, server: "body_timeout = '2s'", ..quiet() });
     let to = siege.gateway.listen;
-    let whole = 1 << 20;
-    let head = |headers: &[(&str, &str)]| [&head(to, "POST", "/in/sendauth", headers, whole), "\r\n"].concat();
-    let (name, _) = signature("sendauth", b"");
-    let (announced, forged) = (head(&[JSON]), head(&[JSON, (name, &sha256_hex(&[b"a guess"]))]));
-    let spaces = vec![b' '; whole];
+    let begin = |headers: &[(&str, &str)], bytes: usize| {
+        let mut stream = connect_from(ATTACKER, to);
+        let head = head(to, "POST", "/in/sendauth", headers, BODY_BYTES);
+        // It may be refused on the way.
+        stream.write_all(&[head.as_bytes(), b"\r\n", &vec![b' '; bytes]].concat()).ok();
+        stream
+    };
+    let answer = |stream| read_answer(stream).map(|answer| answer.status);
+    let forged = [JSON, ("x-sendauth-signature", &sha256_hex(&[b"a guess"]))];
     let (statuses, toll) = siege.measured(|| {
-        // Announced and not brought to an end, one after the other, all at once.
-        let open: Vec<TcpStream> = (0..CLIENTS)
-            .map(|_| {
-                let mut stream = connect_from(ATTACKER, to);
-                stream.write_all(announced.as_bytes()).expect("written");
-                // It may be refused on the way.
-                stream.write_all(&spaces[..600_000]).ok();
-                stream
-            })
-            .collect();
-        // And whole ones, beside them and behind.
-        thread::scope(|scope| {
-            let clients: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let send = |_| {
-                            let mut stream = connect_from(ATTACKER, to);
-                            stream.write_all(forged.as_bytes()).expect("written");
-                            stream.write_all(&spaces).ok();
-                            read_answer(stream).map_or(0, |answer| answer.status)
-                        };
-                        (0..CLIENTS / 8).map(send).collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            let mut statuses: Vec<u16> = clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect();
-            statuses.extend(open.into_iter().map(|stream| read_answer(stream).map_or(0, |answer| answer.status)));
-            statuses
-        })
+        let partly: Vec<TcpStream> = (0..CLIENTS).map(|_| begin(&[JSON], BODY_BYTES * 6 / 10)).collect();
+        let wholly = |_| (0..CLIENTS / 4).map(|_| answer(begin(&forged, BODY_BYTES))).collect::<Vec<_>>();
+        let mut statuses = together(4, wholly);
+        statuses.push(partly.into_iter().map(answer).collect());
+        // And once more, when there is room.
+        statuses.extend(together(4, wholly));
+        statuses.concat()
     });
-    let mut counts = std::collections::BTreeMap::new();
-    for status in statuses { *counts.entry(status).or_insert(0) += 1; }
-    println!("ZZ {counts:?} {toll:?}");
-    toll.grew_at_most("large bodies", (INFLIGHT_MIB << 10) + ALLOCATOR_KIB + CONNECTION_KIB * CLIENTS as u64);
+    // A connection that is closed before all was sent may take its answer with it.
+    let known = |status: &Option<u16>| matches!(status, None | Some(401 | 408 | 503));
+    assert!(statuses.iter().all(known), "{statuses:?}");
+    assert!([401, 408, 503].iter().all(|one| statuses.contains(&Some(*one))), "{statuses:?}");
     eventually("there is room again", || send(&siege.gateway, "sendauth", &approval("again")).status == 200);
+    toll.grew_at_most("bodies", INFLIGHT_KIB + ALLOCATOR_KIB + CONNECTION_KIB * CLIENTS as u64);
 }
 
-/// What one request may cost, in CPU time: ten times what the dearest does in a debug build.
+/// What one request may cost, in CPU time: twice what the dearest does in a debug build.
 const CPU_PER_REQUEST: Duration = Duration::from_millis(50);
 
-#[test]
-fn no_request_is_dear() {
-    const TIMES: u32 = 100;
-    let tables = r#"
+/// A source whose header may list signatures.
+const LISTED: &str = r#"
 [sources.listed]
 vendor = "listed"
 secret_env = "SENDAUTH_SECRET"
@@ -273,63 +254,70 @@ title = "Signs many times"
 verify = { scheme = "hmac", header = "x-signatures", syntax = "list", encoding = "hex" }
 id = ["/id"]
 "#;
+
+/// Sends a request again and again that is refused with this status.
+#[track_caller]
+fn is_cheap(siege: &Siege, what: &str, path: &str, headers: &[(&str, &str)], body: &[u8], status: u16) {
+    const TIMES: u32 = 20;
+    let (_, toll) = siege.under(|| {
+        let mut client = Client::new(siege.gateway.listen);
+        for _ in 0..TIMES {
+            let answer = client.post(path, headers, body);
+            assert_eq!(answer.status, status, "{what}: {answer:?}");
+        }
+    });
+    toll.took_at_most(what, CPU_PER_REQUEST * (TIMES + toll.delivered));
+}
+
+#[test]
+fn no_forgery_is_dear() {
     let server = "trusted_proxies = ['127.0.0.0/8']\nheader_bytes_max = '128KiB'";
-    let siege = Siege::of(&Config { server, tables, ..quiet() });
+    let siege = Siege::of(&Config { server, tables: LISTED, ..quiet() });
     let signatures = vec![format!("v1,{}", "0".repeat(64)); 1000].join(" ");
+    is_cheap(&siege, "signatures", "/in/listed", &[("x-signatures", &signatures)], b"{}", 401);
     let hops = vec!["198.51.100.1"; 5000].join(",");
-    let fields: Vec<(String, String)> = (0..90).map(|n| (format!("x-{n}"), "y".repeat(100))).collect();
+    is_cheap(&siege, "hops", "/in/sendauth", &[("x-forwarded-for", &hops)], b"{}", 401);
+    let fields: Vec<(String, String)> = (0..95).map(|n| (format!("x-{n}"), "y".repeat(1000))).collect();
     let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
-    let nested = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
-    let digits = [&b"["[..], &b"7".repeat(1_000_000), b"]x"].concat();
-    let escapes = [&b"[\""[..], &b"\\u00e9".repeat(160_000), b"\"]x"].concat();
+    is_cheap(&siege, "fields", "/in/sendauth", &fields, b"{}", 401);
+}
+
+/// What is signed may still hold what a stranger wrote.
+#[test]
+fn no_text_is_dear() {
+    let siege = Siege::of(&quiet());
     let members: String = (0..60_000).map(|number| format!("\"k{number}\":1,")).collect();
-    let members = format!("{{{members}\"id\":\"a\",\"id\":\"b\"}}");
-    let signed = |body: &[u8]| { let (name, value) = signature("sendauth", body); (name, value) };
-    let mut cases: Vec<(&str, &str, Vec<(&str, String)>, &[u8], u16)> = vec![
-        ("signatures", "/in/listed", vec![("x-signatures", signatures)], b"{}", 401),
-        ("fields", "/in/sendauth", fields.iter().map(|(n, v)| (*n, (*v).to_owned())).collect(), b"{}", 401),
-        ("hops", "/in/sendauth", vec![("x-forwarded-for", hops)], b"{}", 401),
+    let bodies = [
+        ("levels", ["[".repeat(100_000), "]".repeat(100_000)].concat()),
+        ("digits", format!("[{}]x", "7".repeat(1_000_000))),
+        ("escapes", format!("[\"{}\"]x", "\\u00e9".repeat(160_000))),
+        ("values", format!("[{}1]x", "1,".repeat(500_000))),
+        ("members", format!("{{{members}\"id\":\"a\",\"id\":\"b\"}}")),
     ];
-    for (what, body) in [("levels", &nested[..]), ("digits", &digits), ("escapes", &escapes), ("members", members.as_bytes())] {
-        let (name, value) = signed(body);
-        cases.push((what, "/in/sendauth", vec![(name, value)], body, 400));
-    }
-    for (what, path, headers, body, status) in &cases {
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, &**v)).collect();
-        let (_, toll) = siege.under(|| {
-            let mut client = Client::new(siege.gateway.listen);
-            for _ in 0..TIMES {
-                let answer = client.post(path, &headers, body);
-                assert_eq!(answer.status, *status, "{what}: {answer:?}");
-            }
-        });
-        println!("ZZ {what} {toll:?} {:?}", toll.cpu / TIMES);
-        toll.took_at_most(what, CPU_PER_REQUEST * (TIMES + toll.delivered));
+    for (what, body) in &bodies {
+        let (name, value) = signature("sendauth", body.as_bytes());
+        is_cheap(&siege, what, "/in/sendauth", &[(name, &value)], body.as_bytes(), 400);
     }
 }
 
 #[test]
 fn without_file_descriptors_it_waits_and_serves_again() {
     const DESCRIPTORS: usize = 64;
-    /// Long enough that who spins is seen, and how much of that may be spent.
+    /// Long enough that who spins is seen; and how much of that may be spent, in time and in lines of the log.
     const STARVED: Duration = Duration::from_secs(2);
     const CPU_MAX: Duration = Duration::from_millis(500);
+    const LINES_MAX: usize = 20;
     let server = "header_timeout = '60s'";
     let siege = Siege::with(&Config { server, ..quiet() }, with_descriptors(DESCRIPTORS));
-    let crowd: Vec<TcpStream> =
-        (0..DESCRIPTORS * 2).map(|_| connect_from(ATTACKER, siege.gateway.listen)).collect();
+    let come = |_| connect_from(ATTACKER, siege.gateway.listen);
+    let crowd: Vec<TcpStream> = (0..DESCRIPTORS * 2).map(come).collect();
     siege.gateway.logged(|line| line["message"] == "cannot accept connections");
-    assert_eq!(siege.gateway.open_files(), DESCRIPTORS);
     let (cpu, lines) = (siege.gateway.cpu(), siege.gateway.log_lines());
     thread::sleep(STARVED);
     let (cpu, lines) = (siege.gateway.cpu() - cpu, siege.gateway.log_lines() - lines);
-    println!("ZZ {cpu:?} {lines}");
-    assert!(cpu <= CPU_MAX, "{cpu:?}");
-    assert!(lines <= 20, "{lines} lines");
+    assert!(cpu <= CPU_MAX && lines <= LINES_MAX, "{cpu:?}, {lines} lines");
     drop(crowd);
     siege.deliver();
-    let arrived = siege.sink.count();
-    eventually("all are served again", || siege.gateway.open_files() < DESCRIPTORS / 2);
+    eventually("all are gone", || siege.gateway.open_files() < DESCRIPTORS / 2);
     siege.deliver();
-    assert_eq!(siege.sink.count(), arrived + 1);
 }

@@ -40,7 +40,6 @@ pub const MAX_FRAME_SIZE: u16 = 5;
 pub const MAX_HEADER_LIST_SIZE: u16 = 6;
 
 /// Errors (§7).
-pub const PROTOCOL_ERROR: u32 = 1;
 pub const REFUSED_STREAM: u32 = 7;
 pub const CANCEL: u32 = 8;
 
@@ -79,8 +78,10 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 pub fn settings(of: &[(u16, u32)]) -> Vec<u8> {
-    let payload: Vec<u8> =
-        of.iter().flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
+    let payload: Vec<u8> = of
+        .iter()
+        .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
+        .collect();
     frame(SETTINGS, 0, 0, &payload)
 }
 
@@ -132,8 +133,12 @@ fn text(block: &mut Vec<u8>, text: &str) {
 }
 
 /// The pseudo-header fields of a delivery.
-pub const POST: [(&str, &str); 4] =
-    [(":method", "POST"), (":scheme", "http"), (":authority", "hooks.example.com"), (":path", "/in/sendauth")];
+pub const POST: [(&str, &str); 4] = [
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":authority", "hooks.example.com"),
+    (":path", "/in/sendauth"),
+];
 
 /// A head in as many frames as it takes.
 pub fn headers(flags: u8, stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
@@ -175,7 +180,7 @@ pub struct Http2 {
     reader: BufReader<TcpStream>,
 }
 
-/// How a flood ended, and what came back.
+/// How a flood ended.
 #[derive(Debug)]
 pub struct Flood {
     /// Whether the gateway closed the connection before the end.
@@ -184,8 +189,6 @@ pub struct Flood {
     pub reason: Option<u32>,
     /// Units written.
     pub written: u32,
-    /// Frames that came back, by kind.
-    pub seen: [usize; 10],
 }
 
 impl Http2 {
@@ -275,9 +278,8 @@ impl Http2 {
                 stream.write_all(&frame(PING, 0, 0, LAST)).ok();
                 written
             });
-            let mut flood = Flood { cut: true, reason: None, written: 0, seen: [0; 10] };
+            let mut flood = Flood { cut: true, reason: None, written: 0 };
             while let Some(frame) = self.read() {
-                flood.seen[usize::from(frame.kind)] += 1;
                 if frame.kind == GOAWAY {
                     flood.reason = Some(frame.number(4));
                 }

@@ -2,7 +2,7 @@
 //! stay within bounds, as the system counts them.
 
 use std::{
-    fs,
+    fmt, fs,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     panic::resume_unwind,
     process::{Command, Stdio},
@@ -128,12 +128,11 @@ pub struct Siege {
 }
 
 /// What an attack took.
-#[derive(Debug)]
 pub struct Toll {
-    pub before_kib: u64,
-    pub peak_kib: u64,
-    pub after_kib: u64,
-    pub cpu: Duration,
+    before_kib: u64,
+    peak_kib: u64,
+    after_kib: u64,
+    cpu: Duration,
     /// Good deliveries meanwhile.
     pub delivered: u32,
 }
@@ -201,18 +200,27 @@ impl Siege {
 }
 
 impl Toll {
-    /// Checks the memory, at its peak and afterwards.
+    /// Checks the memory at its peak.
     #[track_caller]
     #[expect(clippy::print_stdout, reason = "shown if the test fails")]
-    pub fn grew_at_most(&self, what: &str, growth_kib: u64) -> &Self {
-        println!("{what}: {self:?}, at most {growth_kib} KiB more");
-        assert!(self.peak_kib <= self.before_kib + growth_kib, "{what}: {self:?}, at most {growth_kib} KiB more");
-        self
+    pub fn grew_at_most(&self, what: &str, growth_kib: u64) {
+        println!("{what}: {self}");
+        assert!(self.peak_kib <= self.before_kib + growth_kib, "{what}: {self}, at most {growth_kib} more");
     }
 
     /// Checks the CPU time, of good deliveries and all.
     #[track_caller]
     pub fn took_at_most(&self, what: &str, cpu: Duration) {
-        assert!(self.cpu <= cpu, "{what}: {self:?}, at most {cpu:?}");
+        assert!(self.cpu <= cpu, "{what}: {self}, at most {cpu:?}");
+    }
+}
+
+impl fmt::Display for Toll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { before_kib, peak_kib, after_kib, cpu, delivered } = self;
+        write!(
+            f,
+            "KiB before {before_kib}, peak {peak_kib}, after {after_kib}; CPU {cpu:?}; {delivered} delivered"
+        )
     }
 }
