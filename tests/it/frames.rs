@@ -1,7 +1,7 @@
 //! HTTP/2 by hand (RFC 9113, RFC 7541): a client that sends whatever frames it likes, in whatever order.
 
 use std::{
-    io::{BufReader, ErrorKind, Read, Write},
+    io::{BufReader, BufWriter, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     thread,
 };
@@ -264,19 +264,15 @@ impl Http2 {
 
     /// Sends unit after unit, reading all that comes back, until the gateway has taken them all or closed the connection.
     pub fn flood(mut self, units: impl Iterator<Item = Vec<u8>> + Send) -> Flood {
-        let mut stream = self.stream.try_clone().expect("a second handle");
+        // In pieces as a socket takes them: what the gateway does with many at once is what counts.
+        let stream = self.stream.try_clone().expect("a second handle");
+        let mut stream = BufWriter::with_capacity(FRAME_BYTES_MAX, stream);
         thread::scope(|scope| {
             let writer = scope.spawn(move || {
-                let mut written = 0;
-                for unit in units {
-                    if stream.write_all(&unit).is_err() {
-                        return written;
-                    }
-                    written += 1;
-                }
+                let written = units.take_while(|unit| stream.write_all(unit).is_ok()).count();
                 // Written to a connection just closed, it is lost; whoever reads will know.
-                stream.write_all(&frame(PING, 0, 0, LAST)).ok();
-                written
+                stream.write_all(&frame(PING, 0, 0, LAST)).and_then(|()| stream.flush()).ok();
+                u32::try_from(written).expect("few")
             });
             let mut flood = Flood { cut: true, reason: None, written: 0 };
             while let Some(frame) = self.read() {
