@@ -241,12 +241,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "no such member")]
     fn what_is_the_beginning_of_a_member_is_none() {
-        member("vers");
+        _ = member("vers");
     }
 
     #[test]
     #[should_panic(expected = "no such member")]
     fn what_begins_like_a_member_is_none() {
-        member("version.x");
+        _ = member("version.x");
     }
 }

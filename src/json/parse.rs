@@ -253,8 +253,8 @@ fn plain_bytes(text: &[u8]) -> usize {
         }
         plain += 8;
     }
-    let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
-    plain + words.remainder().iter().position(ends).unwrap_or(words.remainder().len())
+    let (rest, ends) = (words.remainder(), |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20));
+    plain + rest.iter().position(ends).unwrap_or(rest.len())
 }
 
 /// parse() refuses texts of more than 4 GiB, and there are no more nodes than bytes.
