@@ -57,17 +57,18 @@ fn served(siege: &Siege, from: Ipv4Addr) -> TcpStream {
 
 /// Slow clients of several kinds.
 fn slow(siege: &Siege, number: usize) -> Slow {
+    if number.is_multiple_of(5) {
+        return Slow { stream: served(siege, ATTACKER), piece: b"" };
+    }
     let to = siege.gateway.listen;
-    let mut stream = connect_from(ATTACKER, to);
     let long = [&head(to, "POST", "/in/sendauth", &[JSON], 100_000), "\r\n"].concat();
     let (begin, piece): (&[u8], &[u8]) = match number % 5 {
-        0 => (b"", b""),
         1 => (b"POST /in/sendauth HTTP/1.1\r\nx: ", b"y"),
         2 => (long.as_bytes(), b" "),
         3 => (&[PREFACE, &settings(&[])].concat(), b""),
-        // A good request, its connection kept.
-        _ => return Slow { stream: served(siege, ATTACKER), piece: b"" },
+        _ => (b"", b""),
     };
+    let mut stream = connect_from(ATTACKER, to);
     stream.write_all(begin).expect("written");
     Slow { stream, piece }
 }
