@@ -10,6 +10,10 @@ use super::{
 };
 use crate::config::{Log, LogFormat, Report, Severity};
 
+/// The HTTP/2 library warns of what clients may send a million times (a PING answered that nobody asked). Directives of
+/// `log.level` come behind this and may say otherwise.
+const QUIET: &str = "h2=error";
+
 /// Begins to log, panics included. Dropping the guard writes what is waiting.
 ///
 /// # Errors
@@ -17,7 +21,8 @@ use crate::config::{Log, LogFormat, Report, Severity};
 /// The system gives no thread.
 pub fn init(log: &Log) -> io::Result<LogGuard> {
     let (writer, guard) = log_writer::start(io::stderr())?;
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let level = format!("{QUIET},{}", log.level);
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},info")));
     let terminal = io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let builder = fmt().with_env_filter(filter).with_writer(writer);

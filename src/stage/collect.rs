@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::{
@@ -48,10 +48,11 @@ where
     if declared > bytes_max {
         return Err(too_large());
     }
+    let longest = if declared > 0 { declared } else { bytes_max };
     // What is declared may never come: the rest is held as it arrives.
     let mut held = hold(budget, declared.min(FIRST_BYTES_MAX))?;
     let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
+    let mut whole = Vec::new();
     let mut length = 0;
     while let Some(frame) = timeout_at(due(length), body.frame())
         .await
@@ -63,21 +64,25 @@ where
         if length > bytes_max {
             return Err(too_large());
         }
-        if length > held.num_permits() {
-            held.merge(hold(budget, length - held.num_permits())?);
+        // Most bodies come in one piece, and are not copied. Others get a buffer that doubles, and hold all of it.
+        let in_one = first.is_empty() && whole.is_empty();
+        let room = match whole.capacity() {
+            _ if in_one => length,
+            room if room >= length => room,
+            _ => (2 * length).min(longest).max(length),
+        };
+        if room > held.num_permits() {
+            held.merge(hold(budget, room - held.num_permits())?);
         }
-        // Most bodies come in one piece, and are not copied.
-        if first.is_empty() && whole.is_empty() {
+        if in_one {
             first = data;
         } else {
-            if whole.is_empty() {
-                whole.reserve(declared.clamp(length, FIRST_BYTES_MAX.max(length)));
-                whole.extend_from_slice(&std::mem::take(&mut first));
-            }
+            whole.reserve_exact(room - whole.len());
+            whole.extend_from_slice(&std::mem::take(&mut first));
             whole.extend_from_slice(&data);
         }
     }
-    Ok((if whole.is_empty() { first } else { whole.freeze() }, held))
+    Ok((if whole.is_empty() { first } else { whole.into() }, held))
 }
 
 /// How long a body may take of which so many bytes are here.
