@@ -162,7 +162,7 @@ class Traffic:
     async def http2(self):
         events = [self.new() for _ in range(KINDS["http2"][1])]
         requests = [(e.source.path, self.headers(e.source, e.body), e.body) for e in events]
-        generation, well = self.secrets.used, self.app.well()
+        begun = self.begin()
         for event, (status, body) in zip(events, await http2.post(self.port, requests, limits.PATIENCE_S)):
             answer = None
             if status:
@@ -171,23 +171,28 @@ class Traffic:
                 # Of headers, only the status is read: an id in the body stands for the one there.
                 headers["hookwarden-event-id" if status == 200 else "hookwarden-error"] = answered.get("id", "some")
                 answer = wire.Answer(status, headers, body)
-            await self.judge("good, HTTP/2", event, answer, well, generation)
+            await self.judge("good, HTTP/2", event, answer, begun)
+
+    def begin(self):
+        """What an answer is judged by: the secret that was used, whether the app was well, and when."""
+        return self.secrets.used, self.app.well(), time.monotonic()
 
     async def deliver(self, kind, event, *pieces, **how):
         """Sends what should be taken, as it is unless pieces are given, and again if it was not."""
-        generation, well = self.secrets.used, self.app.well()
+        begun = self.begin()
         pieces = pieces or (self.request(event),)
         answer = await self.client.exchange(*pieces, fresh=self.rng.random() < 0.3, **how)
         if self.plant == "miscount" and kind == "good" and answer and answer.status == 200:
             self.plant = None
             return answer
-        return await self.judge(kind, event, answer, well, generation)
+        return await self.judge(kind, event, answer, begun)
 
-    async def judge(self, kind, event, answer, well, generation):
+    async def judge(self, kind, event, answer, begun):
         number, source, ledger = event.number, event.source, self.ledger
+        generation, well, began = begun
         if answer is None:
-            ledger.unanswered(kind, number, source, "closed", "counted")
-            self.violate("what is good and whole is answered", ledger.name(number))
+            ledger.unanswered(kind, number, source, "closed", "unclear")
+            self.violate.in_time("what is good and whole is answered", ledger.name(number), began)
             return None
         ledger.answered(kind, number, source, answer)
         status = str(answer.status)
@@ -196,10 +201,12 @@ class Traffic:
             if ledger.new[number] + ledger.copies[number] == 1:
                 self.recent.append(event)
         elif not source.direct or status not in REFUSALS:
-            self.violate("good events are taken, or the app did not", f"{ledger.name(number)}: {status}")
+            self.violate.in_time("good events are taken, or the app did not", f"{ledger.name(number)}: {status}", began)
         elif well is not None and self.app.well() == well:
-            self.violate("good events are taken as long as the app is well", f"{ledger.name(number)}: {status}")
-        ledger.signed[source.name, generation] += 1
+            what = f"{ledger.name(number)}: {status}"
+            self.violate.in_time("good events are taken as long as the app is well", what, began)
+        # Whose body was too slow was not verified.
+        ledger.signed[source.name, generation] += status != "408"
         if status != "200":
             self.again(event, 0.6)
         return answer
@@ -219,19 +226,18 @@ class Traffic:
     async def refused(self, kind, event, data, statuses, source="its own", method="POST", closes=False, fresh=True):
         """Sends what must be answered so, or, where that is as good, with the end of the connection: `closes` says whether
         the gateway then counted a request. On a connection of its own if its body may be left unread."""
-        source = event.source if source == "its own" else source
+        source, began = event.source if source == "its own" else source, time.monotonic()
         answer = await self.client.exchange(data, fresh=fresh)
         if answer is None:
-            self.ledger.unanswered(kind, event.number, source, "closed", closes or "not counted")
+            self.ledger.unanswered(kind, event.number, source, "closed", closes or "unclear")
             if not closes:
-                self.violate("a refusal is an answer", f"{kind}: {self.ledger.name(event.number)}")
+                what = f"{kind}: {self.ledger.name(event.number)}"
+                self.violate.in_time("a refusal is an answer", what, began)
             return
         self.ledger.answered(kind, event.number, source, answer, method)
         if answer.status not in statuses:
-            self.violate(
-                "what is refused, is so with its own status",
-                f"{kind} {answer.status}: {self.ledger.name(event.number)}",
-            )
+            what, rule = f"{kind} {answer.status}: {self.ledger.name(event.number)}", "each refusal has its own status"
+            self.violate.in_time(rule, what, began) if answer.status == 408 else self.violate(rule, what)
 
     async def forged(self):
         event = self.new(may_arrive=False)
