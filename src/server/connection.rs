@@ -121,7 +121,7 @@ impl Terms {
     }
 
     /// Runs the protocols over a stream, within the time-outs.
-    async fn watch<T, F, Fut, B>(
+    pub(super) async fn watch<T, F, Fut, B>(
         &self,
         stream: T,
         activity: &Arc<Activity>,

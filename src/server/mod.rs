@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::sleep,
@@ -99,6 +100,28 @@ pub async fn serve<F, Fut, B>(
         }
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// Serves one stream without TLS as a listener would: for fuzzing.
+///
+/// # Errors
+///
+/// Why the connection ended, if not by its peer.
+#[doc(hidden)]
+pub async fn serve_stream<T, F, Fut, B>(
+    stream: T,
+    bounds: Bounds,
+    handler: F,
+) -> Result<(), Box<dyn Error + Send + Sync>>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    F: Fn(Request<Incoming>) -> Fut,
+    Fut: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let place = Occupancy::new(1).enter().ok_or("no place")?;
+    Terms::new(bounds, None).watch(stream, place.activity(), CancellationToken::new(), handler).await
 }
 
 async fn place(occupancy: &Arc<Occupancy>) -> Place {
