@@ -134,7 +134,8 @@ fn a_redirect_is_not_followed() {
 
 #[test]
 fn an_app_that_is_down_is_tried_again_until_it_is_up() {
-    let address = nobody();
+    // Given back, for the app to come up there.
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|one| one.local_addr()).expect("a port");
     let app = "retry = { attempts = 3, base = '500ms' }";
     let top = "log.level = 'hookwarden=debug'";
     let gateway = Gateway::start(&Config { app, top, ..Config::to(address) }.text());
