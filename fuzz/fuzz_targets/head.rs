@@ -330,7 +330,10 @@ fuzz_target!(|input: &[u8]| {
     };
     let more = long.strip_prefix(short.as_slice());
     assert!(
-        more.is_some_and(|more| more.is_empty() || more == ["HTTP/1.1 400 Bad Request"]),
+        // hyper answers in the version of the request before.
+        more.is_some_and(
+            |more| matches!(more, [] | [_]) && more.iter().all(|line| line.ends_with(" 400 Bad Request"))
+        ),
         "in pieces of {lengths:?}: {short:?}, {long:?}"
     );
 });
