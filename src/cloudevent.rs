@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::{
+    fields::Fields,
     identity::{EventId, is_attribute, time},
     json::{Document, write},
     scheme::Assurance,
@@ -14,10 +15,7 @@ use crate::{
 };
 
 /// Content type of an event in structured mode.
-pub const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
-
-/// Marks what an operator has asked for again.
-const REPLAY: &str = "hwreplay";
+pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
 
 /// Room for the attributes of an event.
 const CONTEXT_BYTES: usize = 1024;
@@ -67,17 +65,17 @@ impl Envelope<'_> {
     fn context(&self, capacity: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(capacity);
         out.push(b'{');
-        self.attributes(|name, value| {
-            write::name(&mut out, name);
+        self.attributes(|attribute, value| {
+            write::name(&mut out, attribute.name);
             match value {
                 Value::Text(text) => write::string(&mut out, text),
                 Value::True => out.extend_from_slice(b"true"),
             }
-            if name == "time" {
+            if attribute.name == TIME.name {
                 write::name(&mut out, "datacontenttype");
                 write::string(&mut out, "application/json");
                 if let Some(schema) = &self.origin.dataschema {
-                    write::name(&mut out, "dataschema");
+                    write::name(&mut out, DATASCHEMA.name);
                     write::string(&mut out, schema);
                 }
             }
@@ -87,45 +85,44 @@ impl Envelope<'_> {
 
     /// The attributes as headers (CloudEvents HTTP binding §3.1.3). Of the data they say no more than the body itself:
     /// no `datacontenttype`, and a `dataschema` only if the body is the data object.
-    pub fn binary(&self, headers: &mut HeaderMap, body_is_data: bool) {
-        let mut put = |name: &str, text: &str| attribute(headers, name, text);
-        self.attributes(|name, value| match value {
-            Value::Text(text) => put(name, text),
-            Value::True => put(name, "true"),
+    pub fn binary(&self, fields: &mut Fields, body_is_data: bool) {
+        self.attributes(|attribute, value| match value {
+            Value::Text(text) => attribute.put(fields, text),
+            Value::True => attribute.put(fields, "true"),
         });
         if let Some(schema) = self.origin.dataschema.as_deref().filter(|_| body_is_data) {
-            put("dataschema", schema);
+            DATASCHEMA.put(fields, schema);
         }
     }
 
     /// Every attribute but those that speak of the data, in the order of the specification.
-    fn attributes(&self, mut put: impl FnMut(&'static str, Value<'_>)) {
+    fn attributes(&self, mut put: impl FnMut(&'static Attribute, Value<'_>)) {
         let reading = self.reading;
-        let id = self.id.to_string();
-        let mut text = |name, text: &str| put(name, Value::Text(text));
-        text("specversion", "1.0");
-        text("id", &id);
-        text("source", &self.origin.source);
-        text("type", &format!("{}.{}", self.origin.type_prefix, reading.event_type));
+        let id = self.id.text();
+        let mut text = |attribute, text: &str| put(attribute, Value::Text(text));
+        text(&SPECVERSION, "1.0");
+        text(&ID, &id);
+        text(&SOURCE, &self.origin.source);
+        text(&TYPE, &[&*self.origin.type_prefix, ".", reading.event_type.as_str()].concat());
         if let Some(subject) = &reading.subject {
-            text("subject", subject);
+            text(&SUBJECT, subject);
         }
         let received = times(|out| time::write_millis(out, self.received_at));
         match reading.occurred_at {
-            Some(at) => text("time", &times(|out| time::write(out, at))),
-            None => text("time", &received),
+            Some(at) => text(&TIME, &times(|out| time::write(out, at))),
+            None => text(&TIME, &received),
         }
-        text("recordedtime", &received);
-        text("partitionkey", reading.partition_key.as_deref().unwrap_or(&id));
+        text(&RECORDEDTIME, &received);
+        text(&PARTITIONKEY, reading.partition_key.as_deref().unwrap_or(&id));
         if let Some(id) = &reading.correlation_id {
-            text("correlationid", id);
+            text(&CORRELATIONID, id);
         }
-        text("traceparent", self.traceparent);
-        text("hwvendor", &self.origin.vendor);
-        text("hwvendorevent", plain(&reading.name));
-        text("hwassurance", self.assurance.as_str());
+        text(&TRACEPARENT, self.traceparent);
+        text(&HWVENDOR, &self.origin.vendor);
+        text(&HWVENDOREVENT, plain(&reading.name));
+        text(&HWASSURANCE, self.assurance.as_str());
         if reading.test {
-            put("hwtest", Value::True);
+            put(&HWTEST, Value::True);
         }
     }
 }
@@ -146,7 +143,7 @@ impl Context<'_> {
         let mut out = Vec::with_capacity(self.attributes.len() + data.len() + 32);
         out.extend_from_slice(self.attributes.strip_suffix(b"}").unwrap_or_default());
         if self.replay {
-            write::name(&mut out, REPLAY);
+            write::name(&mut out, HWREPLAY.name);
             out.extend_from_slice(b"true");
         }
         write::name(&mut out, "data");
@@ -156,14 +153,15 @@ impl Context<'_> {
     }
 
     /// The attributes as headers, as [`Envelope::binary`] writes them.
-    pub fn binary(&self, headers: &mut HeaderMap, body_is_data: bool) {
-        self.each(|name, value| match name {
-            "datacontenttype" => {}
-            "dataschema" if !body_is_data => {}
-            _ => attribute(headers, name, value),
+    pub fn binary(&self, fields: &mut Fields, body_is_data: bool) {
+        self.each(|name, value| {
+            let known = ATTRIBUTES.iter().find(|known| known.name == name);
+            if let Some(attribute) = known.filter(|known| body_is_data || known.name != DATASCHEMA.name) {
+                attribute.put(fields, value);
+            }
         });
         if self.replay {
-            attribute(headers, REPLAY, "true");
+            HWREPLAY.put(fields, "true");
         }
     }
 
@@ -190,31 +188,45 @@ impl Context<'_> {
     }
 }
 
-/// The attributes there are, as headers.
-static HEADERS: [(&str, HeaderName); 16] = [
-    ("specversion", HeaderName::from_static("ce-specversion")),
-    ("id", HeaderName::from_static("ce-id")),
-    ("source", HeaderName::from_static("ce-source")),
-    ("type", HeaderName::from_static("ce-type")),
-    ("subject", HeaderName::from_static("ce-subject")),
-    ("time", HeaderName::from_static("ce-time")),
-    ("recordedtime", HeaderName::from_static("ce-recordedtime")),
-    ("partitionkey", HeaderName::from_static("ce-partitionkey")),
-    ("correlationid", HeaderName::from_static("ce-correlationid")),
-    ("traceparent", HeaderName::from_static("ce-traceparent")),
-    ("hwvendor", HeaderName::from_static("ce-hwvendor")),
-    ("hwvendorevent", HeaderName::from_static("ce-hwvendorevent")),
-    ("hwassurance", HeaderName::from_static("ce-hwassurance")),
-    ("hwtest", HeaderName::from_static("ce-hwtest")),
-    (REPLAY, HeaderName::from_static("ce-hwreplay")),
-    ("dataschema", HeaderName::from_static("ce-dataschema")),
-];
+/// An attribute that may become a header.
+struct Attribute {
+    name: &'static str,
+    header: HeaderName,
+}
 
-fn attribute(headers: &mut HeaderMap, name: &str, text: &str) {
-    let Some((_, name)) = HEADERS.iter().find(|(known, _)| *known == name) else { return };
-    // Unwrap safety: encoded values are visible ASCII.
-    let value = HeaderValue::from_str(&encoded(text)).expect("visible ASCII");
-    headers.insert(name.clone(), value);
+macro_rules! attributes {
+    ($($attribute:ident: $name:literal, $header:literal;)*) => {
+        $(static $attribute: Attribute =
+            Attribute { name: $name, header: HeaderName::from_static($header) };)*
+
+        static ATTRIBUTES: &[&Attribute] = &[$(&$attribute),*];
+    };
+}
+
+// `hwreplay` marks what an operator has asked for again.
+attributes! {
+    SPECVERSION: "specversion", "ce-specversion";
+    ID: "id", "ce-id";
+    SOURCE: "source", "ce-source";
+    TYPE: "type", "ce-type";
+    SUBJECT: "subject", "ce-subject";
+    TIME: "time", "ce-time";
+    RECORDEDTIME: "recordedtime", "ce-recordedtime";
+    PARTITIONKEY: "partitionkey", "ce-partitionkey";
+    CORRELATIONID: "correlationid", "ce-correlationid";
+    TRACEPARENT: "traceparent", "ce-traceparent";
+    HWVENDOR: "hwvendor", "ce-hwvendor";
+    HWVENDOREVENT: "hwvendorevent", "ce-hwvendorevent";
+    HWASSURANCE: "hwassurance", "ce-hwassurance";
+    HWTEST: "hwtest", "ce-hwtest";
+    HWREPLAY: "hwreplay", "ce-hwreplay";
+    DATASCHEMA: "dataschema", "ce-dataschema";
+}
+
+impl Attribute {
+    fn put(&self, fields: &mut Fields, text: &str) {
+        fields.text(&self.header, &encoded(text));
+    }
 }
 
 enum Value<'a> {

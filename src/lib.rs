@@ -16,6 +16,7 @@ pub mod cloudevent;
 pub mod config;
 pub mod courier;
 pub mod event;
+pub mod fields;
 mod file;
 pub mod gateway;
 pub mod identity;

@@ -1,58 +1,80 @@
 //! The request to the app, whoever delivers: nothing of the vendor's request but what is told here, and the one signature.
 
+use std::io::Write;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header::USER_AGENT};
+use http::{
+    HeaderName, HeaderValue,
+    header::{CONTENT_TYPE, USER_AGENT},
+};
 use jiff::Timestamp;
 
-use crate::upstream::{Outgoing, Signer};
+use crate::{
+    fields::Fields,
+    identity::EventId,
+    upstream::{OWN_FIELDS, Outgoing, Signer},
+};
 
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const SOURCE: HeaderName = HeaderName::from_static("hookwarden-source");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const AGENT: &str = concat!("hookwarden/", env!("CARGO_PKG_VERSION"));
+static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static SOURCE: HeaderName = HeaderName::from_static("hookwarden-source");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("hookwarden/", env!("CARGO_PKG_VERSION")));
 
 /// The content type of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Room for the fields of a request, and for what stands in them.
+const FIELDS: usize = 24;
+const FIELDS_BYTES: usize = 1024;
+
+/// Fields to begin with.
+#[must_use]
+pub fn fields() -> Fields {
+    Fields::with_capacity(FIELDS, FIELDS_BYTES)
+}
+
 /// What a request says of its event beside the event itself.
-#[derive(Clone, Debug)]
-pub struct About {
-    pub id: String,
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a, Client> {
+    pub id: EventId,
     /// The source's name.
-    pub source: String,
+    pub source: &'a str,
     /// The sender's address.
-    pub client: String,
-    pub traceparent: String,
+    pub client: Client,
+    pub traceparent: &'a str,
+    pub content_type: &'a HeaderValue,
 }
 
 /// Adds to the content what every request has, and signs it: as of `now`, by the secrets that count now.
 #[must_use]
 pub fn signed(
-    mut headers: HeaderMap,
+    mut fields: Fields,
     body: Bytes,
-    about: About,
+    about: About<'_, impl std::fmt::Display>,
     signer: &Signer,
     now: Timestamp,
 ) -> Outgoing {
-    let timestamp = now.as_second();
-    let signature = signer.sign(&about.id, &timestamp.to_string(), &body);
-    headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
-    headers.insert(WEBHOOK_SIGNATURE, signature);
-    let texts = [
-        (IDEMPOTENCY_KEY, format!("\"{}\"", about.id)),
-        (WEBHOOK_ID, about.id),
-        (TRACEPARENT, about.traceparent),
-        (SOURCE, about.source),
-        (X_FORWARDED_FOR, about.client),
-    ];
-    for (name, text) in texts {
-        // All of these are visible ASCII: hex digits, a configured name, an address.
-        headers.extend(HeaderValue::try_from(text).ok().map(|value| (name, value)));
-    }
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    let id = about.id.text();
+    // All of these are visible ASCII: digits, base64, a configured name, an address.
+    fields.text(&WEBHOOK_ID, &id);
+    let timestamp = now.as_second().to_string();
+    fields.text(&WEBHOOK_TIMESTAMP, &timestamp);
+    fields.add(&WEBHOOK_SIGNATURE, |out| signer.sign(out, &id, &timestamp, &body));
+    fields.add(&IDEMPOTENCY_KEY, |out| {
+        for piece in ["\"", &id, "\""] {
+            out.extend_from_slice(piece.as_bytes());
+        }
+    });
+    fields.text(&TRACEPARENT, about.traceparent);
+    fields.text(&SOURCE, about.source);
+    // Writing into a Vec does not fail.
+    fields.add(&X_FORWARDED_FOR, |out| write!(out, "{}", about.client).unwrap_or_default());
+    let mut headers = fields.into_headers(2 + OWN_FIELDS);
+    headers.insert(CONTENT_TYPE, about.content_type.clone());
+    headers.insert(USER_AGENT, AGENT);
     Outgoing { headers, body }
 }

@@ -76,7 +76,14 @@ pub struct App {
 
 /// How the last delivery ended, for the admin API.
 #[derive(Debug, Default)]
-pub struct LastDelivery(Mutex<Option<(Timestamp, bool, String)>>);
+pub struct LastDelivery(Mutex<Option<(Timestamp, Said)>>);
+
+/// How it ended. The text is made when somebody asks.
+#[derive(Clone, Debug)]
+enum Said {
+    Delivered(StatusCode),
+    Other { success: bool, message: String },
+}
 
 impl Source {
     /// Whether this client may send at all.
@@ -102,7 +109,7 @@ impl Source {
         };
         Verification {
             method: self.verifier.method(),
-            header: self.verifier.header().map(str::to_owned),
+            header: self.verifier.header().cloned(),
             assurance,
             key_id: proof.key_id().cloned(),
         }
@@ -115,12 +122,25 @@ fn is_ping(reading: &Reading) -> bool {
 }
 
 impl LastDelivery {
+    /// The app took it.
+    pub fn delivered(&self, at: Timestamp, status: StatusCode) {
+        self.set(at, Said::Delivered(status));
+    }
+
     pub fn ended(&self, at: Timestamp, success: bool, message: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, success, message));
+        self.set(at, Said::Other { success, message });
+    }
+
+    fn set(&self, at: Timestamp, said: Said) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, said));
     }
 
     /// When, whether well, and what was said; none before the first.
     pub fn get(&self) -> Option<(Timestamp, bool, String)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let (at, said) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(match said {
+            Said::Delivered(status) => (at, true, format!("status code: {}", status.as_u16())),
+            Said::Other { success, message } => (at, success, message),
+        })
     }
 }

@@ -30,50 +30,51 @@ use crate::{
     },
 };
 
-/// The stack of one configuration. It holds nothing but shared handles: making one takes no more than counting them.
-pub fn stack<B>(
-    gateway: Arc<Gateway>,
-) -> impl Service<(SocketAddr, Request<B>), Response = Answer, Error = Infallible, Future: Send> + Clone
+/// The stack of one configuration, made for one request: but for the last stages, which may outlive their caller, it only
+/// borrows.
+pub fn stack<'g, B>(
+    gateway: &'g Arc<Gateway>,
+) -> impl Service<(SocketAddr, Request<B>), Response = Answer, Error = Infallible, Future: Send> + Clone + 'g
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let it = || Arc::clone(&gateway);
     let (arrivals, requests) = (Arc::clone(&gateway.shared.arrivals), Arc::clone(&gateway.shared.requests));
+    let owned = Arc::clone(gateway);
     ServiceBuilder::new()
-        .layer(around(it(), observe)) // one log line, one count, one duration
-        .layer(around(it(), |_, below, request| rescue(below, request))) // a refusal becomes an answer, here alone
+        .layer(around(gateway, observe)) // one log line, one count, one duration
+        .layer(around(gateway, |_, below, request| rescue(below, request))) // a refusal becomes an answer, here alone
         .layer(CatchPanicLayer::custom(panicked)) // 500; the process goes on
         .load_shed() // past as many as there may be connections, 503 at once
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(arrivals))
         .timeout(gateway.request_timeout)
         .filter(head) // two readers must not read two requests: 400
-        .layer(around(it(), challenge)) // what is no delivery: the schema
+        .layer(around(gateway, challenge)) // what is no delivery: the schema
         .map_response(Reply::into_response)
-        .filter(route(it())) // path, method, media type: 404 405 415
-        .filter(admit(it())) // allow list, budget of the address: 403 429
-        .layer(around(it(), collect)) // the body, within its bounds: 408 413 503
+        .filter(route(gateway)) // path, method, media type: 404 405 415
+        .filter(admit(gateway)) // allow list, budget of the address: 403 429
+        .layer(around(gateway, collect)) // the body, within its bounds: 408 413 503
         .load_shed() // past requests_max, 503 at once; bodies that dawdle do not count
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(requests))
-        .filter(verify(it())) // the vendor's? 401
-        .layer(around(it(), normalize)) // one JSON document, 400; its events
-        .layer(around(it(), dedup)) // each once; copies get the first one's answer
+        .filter(verify(gateway)) // the vendor's? 401
+        .layer(around(gateway, normalize)) // one JSON document, 400; its events
+        .layer(around(gateway, dedup)) // each once; copies get the first one's answer
         .filter(meter) // the source's own budget: 429
-        .service(service_fn(move |claimed| dispatch(Arc::clone(&gateway), claimed))) // to the app: 502 503 504
+        .service(service_fn(move |claimed| dispatch(Arc::clone(&owned), claimed))) // to the app: 502 503 504
 }
 
 /// A stage that wraps the rest of the way: `stage` gets the request and what is below. What is below is asked for room only
 /// when the stage calls it, so that nothing holds a place there while its body is awaited.
-fn around<S, R, T, E, F, Fut>(
-    gateway: Arc<Gateway>,
+fn around<'g, S, R, T, E, F, Fut>(
+    gateway: &'g Gateway,
     stage: F,
-) -> impl Layer<S, Service: Service<R, Response = T, Error = E, Future: Send> + Clone + Send + 'static>
+) -> impl Layer<S, Service: Service<R, Response = T, Error = E, Future: Send> + Clone + Send>
 where
-    S: Clone + Send + 'static,
-    F: Fn(Arc<Gateway>, S, R) -> Fut + Clone + Send + 'static,
+    S: Clone + Send,
+    F: Fn(&'g Gateway, S, R) -> Fut + Clone + Send,
     Fut: Future<Output = Result<T, E>> + Send,
 {
     layer_fn(move |below: S| {
-        let (gateway, stage) = (Arc::clone(&gateway), stage.clone());
-        service_fn(move |request| stage(Arc::clone(&gateway), below.clone(), request))
+        let stage = stage.clone();
+        service_fn(move |request| stage(gateway, below.clone(), request))
     })
 }

@@ -146,9 +146,9 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
             let bounds = Bounds::from(&settings.server);
             // Each request gets the stack of the configuration it began with.
             server::serve(public, tls.clone(), bounds, stop_server.clone(), move |peer, request| {
-                let stack = stack(gateway.load_full());
+                let gateway = gateway.load_full();
                 async move {
-                    match stack.oneshot((peer, request)).await {
+                    match stack(&gateway).oneshot((peer, request)).await {
                         Ok(answer) => answer,
                         Err(never) => match never {},
                     }

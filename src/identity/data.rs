@@ -37,8 +37,16 @@ pub enum Shape {
     List(&'static [Member]),
 }
 
-/// A member's path, steps joined by dots, and its shape.
-pub type Member = (&'static str, Shape);
+/// A member: where it stands and what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Steps joined by dots.
+    pub path: &'static str,
+    /// The path but for its last step, and that step.
+    pub parent: &'static str,
+    pub name: &'static str,
+    pub shape: Shape,
+}
 
 /// A member's place in [`MEMBERS`], or in the list an element is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,149 +55,170 @@ pub struct Field(pub u8);
 /// The members of `data`.
 #[rustfmt::skip]
 pub const MEMBERS: &[Member] = &[
-    ("version", Constant),
-    ("event", Constant),
-    ("occurred_at", Time),
-    ("received_at", Constant),
-    ("time_source", Constant),
-    ("outcome", Word(&["success", "failure", "pending", "unknown"])),
-    ("severity", Word(&["info", "low", "medium", "high", "critical"])),
-    ("reason", Text),
-    ("message", Text),
-    ("test", Bool),
-    ("actor.kind", Word(&["user", "admin", "system", "policy", "vendor", "unknown"])),
-    ("actor.id", Text),
-    ("actor.email", Text),
-    ("actor.name", Text),
-    ("actor.username", Text),
-    ("subject.kind", Word(&["user", "service", "unknown"])),
-    ("subject.id", Text),
-    ("subject.id_alt", Text),
-    ("subject.email", Text),
-    ("subject.email_verified", Bool),
-    ("subject.phone", Text),
-    ("subject.phone_verified", Bool),
-    ("subject.username", Text),
-    ("subject.name", Text),
-    ("subject.given_name", Text),
-    ("subject.family_name", Text),
-    ("subject.org_id", Text),
-    ("subject.status", Word(&["active", "blocked", "deleted", "pending"])),
-    ("subject.created_at", Time),
-    ("subject.updated_at", Time),
-    ("target.kind", Word(&["approval_group", "approval", "role", "group", "org", "device", "email", "phone", "identity", "custom_object", "integration", "login_check", "session", "application"])),
-    ("target.id", Text),
-    ("target.name", Text),
-    ("changes", List(CHANGE)),
-    ("session.id", Text),
-    ("session.provider", Text),
-    ("session.method", Text),
-    ("session.mfa", Bool),
-    ("approval.kind", Word(&["approval", "transaction"])),
-    ("approval.id", Text),
-    ("approval.parent_id", Text),
-    ("approval.state", Word(&["pending", "approved", "denied", "expired"])),
-    ("approval.vendor_state", Text),
-    ("approval.group.id", Text),
-    ("approval.group.name", Text),
-    ("approval.group.description", Text),
-    ("approval.group.threshold", Text),
-    ("approval.approver.id", Text),
-    ("approval.approver.name", Text),
-    ("approval.requestor", Text),
-    ("approval.context", Text),
-    ("approval.message", Text),
-    ("approval.user_message", Text),
-    ("approval.host", Text),
-    ("approval.created_at", Time),
-    ("approval.completed_at", Time),
-    ("approval.expires_at", Time),
-    ("approval.transactions", List(TRANSACTION)),
-    ("approval.payload", Json),
-    ("device.id", Text),
-    ("device.label", Text),
-    ("device.type", Kind(&["desktop", "mobile", "tablet", "tv", "bot", "other"])),
-    ("device.brand", Text),
-    ("device.model", Text),
-    ("device.family", Text),
-    ("device.mobile", Bool),
-    ("device.os.name", Text),
-    ("device.os.version", Text),
-    ("device.browser.name", Text),
-    ("device.browser.version", Text),
-    ("device.browser.major", Text),
-    ("device.user_agent", Text),
-    ("network.ip", Ip),
-    ("network.ip_version", Constant),
-    ("geo.source", Word(&["vendor_ip", "vendor_device", "vendor_profile"])),
-    ("geo.country", Country),
-    ("geo.country_name", Text),
-    ("geo.region", Text),
-    ("geo.region_iso", Constant),
-    ("geo.city", Text),
-    ("geo.lat", Latitude),
-    ("geo.lon", Longitude),
-    ("geo.label", Text),
-    ("geo.timezone", Timezone),
-    ("tags", Tags),
-    ("vendor.name", Constant),
-    ("vendor.event", Constant),
-    ("vendor.mapping", Constant),
-    ("vendor.event_id", Text),
-    ("vendor.delivery_id", Text),
-    ("vendor.hook_id", Text),
-    ("vendor.request_id", Text),
-    ("vendor.trace", Text),
-    ("vendor.origin", Text),
-    ("vendor.account_id", Text),
-    ("vendor.application_id", Text),
-    ("vendor.verification", Constant),
-    ("vendor.redacted", Constant),
-    ("vendor.raw_sha256", Constant),
-    ("vendor.raw_bytes", Constant),
-    ("vendor.raw", Constant),
-    ("unmapped", Constant),
+    at("version", Constant),
+    at("event", Constant),
+    at("occurred_at", Time),
+    at("received_at", Constant),
+    at("time_source", Constant),
+    at("outcome", Word(&["success", "failure", "pending", "unknown"])),
+    at("severity", Word(&["info", "low", "medium", "high", "critical"])),
+    at("reason", Text),
+    at("message", Text),
+    at("test", Bool),
+    at("actor.kind", Word(&["user", "admin", "system", "policy", "vendor", "unknown"])),
+    at("actor.id", Text),
+    at("actor.email", Text),
+    at("actor.name", Text),
+    at("actor.username", Text),
+    at("subject.kind", Word(&["user", "service", "unknown"])),
+    at("subject.id", Text),
+    at("subject.id_alt", Text),
+    at("subject.email", Text),
+    at("subject.email_verified", Bool),
+    at("subject.phone", Text),
+    at("subject.phone_verified", Bool),
+    at("subject.username", Text),
+    at("subject.name", Text),
+    at("subject.given_name", Text),
+    at("subject.family_name", Text),
+    at("subject.org_id", Text),
+    at("subject.status", Word(&["active", "blocked", "deleted", "pending"])),
+    at("subject.created_at", Time),
+    at("subject.updated_at", Time),
+    at("target.kind", Word(&["approval_group", "approval", "role", "group", "org", "device", "email", "phone", "identity", "custom_object", "integration", "login_check", "session", "application"])),
+    at("target.id", Text),
+    at("target.name", Text),
+    at("changes", List(CHANGE)),
+    at("session.id", Text),
+    at("session.provider", Text),
+    at("session.method", Text),
+    at("session.mfa", Bool),
+    at("approval.kind", Word(&["approval", "transaction"])),
+    at("approval.id", Text),
+    at("approval.parent_id", Text),
+    at("approval.state", Word(&["pending", "approved", "denied", "expired"])),
+    at("approval.vendor_state", Text),
+    at("approval.group.id", Text),
+    at("approval.group.name", Text),
+    at("approval.group.description", Text),
+    at("approval.group.threshold", Text),
+    at("approval.approver.id", Text),
+    at("approval.approver.name", Text),
+    at("approval.requestor", Text),
+    at("approval.context", Text),
+    at("approval.message", Text),
+    at("approval.user_message", Text),
+    at("approval.host", Text),
+    at("approval.created_at", Time),
+    at("approval.completed_at", Time),
+    at("approval.expires_at", Time),
+    at("approval.transactions", List(TRANSACTION)),
+    at("approval.payload", Json),
+    at("device.id", Text),
+    at("device.label", Text),
+    at("device.type", Kind(&["desktop", "mobile", "tablet", "tv", "bot", "other"])),
+    at("device.brand", Text),
+    at("device.model", Text),
+    at("device.family", Text),
+    at("device.mobile", Bool),
+    at("device.os.name", Text),
+    at("device.os.version", Text),
+    at("device.browser.name", Text),
+    at("device.browser.version", Text),
+    at("device.browser.major", Text),
+    at("device.user_agent", Text),
+    at("network.ip", Ip),
+    at("network.ip_version", Constant),
+    at("geo.source", Word(&["vendor_ip", "vendor_device", "vendor_profile"])),
+    at("geo.country", Country),
+    at("geo.country_name", Text),
+    at("geo.region", Text),
+    at("geo.region_iso", Constant),
+    at("geo.city", Text),
+    at("geo.lat", Latitude),
+    at("geo.lon", Longitude),
+    at("geo.label", Text),
+    at("geo.timezone", Timezone),
+    at("tags", Tags),
+    at("vendor.name", Constant),
+    at("vendor.event", Constant),
+    at("vendor.mapping", Constant),
+    at("vendor.event_id", Text),
+    at("vendor.delivery_id", Text),
+    at("vendor.hook_id", Text),
+    at("vendor.request_id", Text),
+    at("vendor.trace", Text),
+    at("vendor.origin", Text),
+    at("vendor.account_id", Text),
+    at("vendor.application_id", Text),
+    at("vendor.verification", Constant),
+    at("vendor.redacted", Constant),
+    at("vendor.raw_sha256", Constant),
+    at("vendor.raw_bytes", Constant),
+    at("vendor.raw", Constant),
+    at("unmapped", Constant),
 ];
 
 /// The members of an element of `approval.transactions`.
 #[rustfmt::skip]
 const TRANSACTION: &[Member] = &[
-    ("id", Text),
-    ("state", Word(&["pending", "approved", "denied", "expired"])),
-    ("vendor_state", Text),
-    ("approver.id", Text),
-    ("approver.name", Text),
-    ("requestor", Text),
-    ("context", Text),
-    ("message", Text),
-    ("user_message", Text),
-    ("host", Text),
-    ("created_at", Time),
-    ("completed_at", Time),
-    ("expires_at", Time),
-    ("tags", Tags),
+    at("id", Text),
+    at("state", Word(&["pending", "approved", "denied", "expired"])),
+    at("vendor_state", Text),
+    at("approver.id", Text),
+    at("approver.name", Text),
+    at("requestor", Text),
+    at("context", Text),
+    at("message", Text),
+    at("user_message", Text),
+    at("host", Text),
+    at("created_at", Time),
+    at("completed_at", Time),
+    at("expires_at", Time),
+    at("tags", Tags),
 ];
 
 /// The members of an element of `changes`.
-const CHANGE: &[Member] = &[("field", Text), ("from", Scalar), ("to", Scalar)];
+const CHANGE: &[Member] = &[at("field", Text), at("from", Scalar), at("to", Scalar)];
 
 impl Field {
     /// The member of that path. None if there is none.
     #[must_use]
     pub fn named(members: &[Member], path: &str) -> Option<Self> {
-        let at = members.iter().position(|(name, _)| *name == path)?;
+        let at = members.iter().position(|member| member.path == path)?;
         u8::try_from(at).ok().map(Self)
     }
 
+    /// The first and the last member below this one's parent. None at the top.
     #[must_use]
-    pub fn path(self, members: &[Member]) -> &'static str {
-        members[usize::from(self.0)].0
+    pub fn family(self, members: &[Member]) -> Option<(Self, Self)> {
+        let parent = self.of(members).parent;
+        let below =
+            |member: &Member| member.path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'));
+        let place = |at: usize| u8::try_from(at).ok().map(Self);
+        place(members.iter().position(below)?).zip(place(members.iter().rposition(below)?))
+    }
+
+    #[must_use]
+    pub fn of(self, members: &[Member]) -> Member {
+        members[usize::from(self.0)]
     }
 
     #[must_use]
     pub fn shape(self, members: &[Member]) -> Shape {
-        members[usize::from(self.0)].1
+        self.of(members).shape
     }
+}
+
+const fn at(path: &'static str, shape: Shape) -> Member {
+    let bytes = path.as_bytes();
+    let mut name = bytes.len();
+    while name > 0 && bytes[name - 1] != b'.' {
+        name -= 1;
+    }
+    let (parent, name) = path.split_at(name);
+    let (parent, _) = parent.split_at(parent.len().saturating_sub(1));
+    Member { path, parent, name, shape }
 }
 
 /// A member that the gateway itself reads or writes.
@@ -201,7 +230,7 @@ impl Field {
 pub const fn member(path: &str) -> Field {
     let mut at = 0;
     while at < MEMBERS.len() {
-        if same(MEMBERS[at].0.as_bytes(), path.as_bytes()) {
+        if same(MEMBERS[at].path.as_bytes(), path.as_bytes()) {
             #[expect(clippy::cast_possible_truncation, reason = "there are fewer than 256 members")]
             return Field(at as u8);
         }
@@ -225,16 +254,35 @@ mod tests {
     #[test]
     fn every_member_is_found_by_its_path_and_no_other() {
         for members in [MEMBERS, TRANSACTION, CHANGE] {
-            for (at, (path, shape)) in members.iter().enumerate() {
+            for (at, Member { path, parent, name, shape }) in members.iter().enumerate() {
                 let field = Field::named(members, path).unwrap();
-                assert_eq!((usize::from(field.0), field.path(members)), (at, *path), "a path stands once");
+                assert_eq!(usize::from(field.0), at, "a path stands once");
                 assert_eq!(field.shape(members), *shape);
+                assert_eq!((*parent, *name), path.rsplit_once('.').unwrap_or(("", path)));
             }
             assert_eq!(Field::named(members, ""), None);
             assert_eq!(Field::named(members, "ide"), None);
         }
-        for (path, _) in MEMBERS {
+        for Member { path, .. } in MEMBERS {
             assert_eq!(Some(member(path)), Field::named(MEMBERS, path));
+        }
+    }
+
+    #[test]
+    fn what_is_below_one_parent_stands_together() {
+        for members in [MEMBERS, TRANSACTION, CHANGE] {
+            for at in 0..members.len() {
+                let field = Field(u8::try_from(at).unwrap());
+                let parent = field.of(members).parent;
+                let Some((first, last)) = field.family(members) else {
+                    assert_eq!(parent, "");
+                    continue;
+                };
+                for (at, member) in members.iter().enumerate() {
+                    let inside = (usize::from(first.0)..=usize::from(last.0)).contains(&at);
+                    assert_eq!(member.path.starts_with(&format!("{parent}.")), inside, "{}", member.path);
+                }
+            }
         }
     }
 

@@ -1,12 +1,20 @@
 //! Event ids: derived, never taken over, so that retries, two replicas and two subscriptions to the same event agree.
 
-use std::fmt;
+use std::{fmt, ops::Deref};
 
 use sha2::{Digest, Sha256};
 
 /// An event's id: `hw1_` and 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId([u8; 16]);
+
+/// Stands before the digits, and tells how the id was made.
+const PREFIX: &str = "hw1_";
+const TEXT_BYTES: usize = PREFIX.len() + 32;
+
+/// An id as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct IdText([u8; TEXT_BYTES]);
 
 /// Puts an id together from parts (identity event §5.3): each part goes in with its length in front (u32, big endian),
 /// so that no two lists of parts look alike; null is a length of `FF FF FF FF`.
@@ -52,10 +60,20 @@ impl EventId {
     /// An id as it is written; none if it is not.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("hw1_")?;
+        let digits = text.strip_prefix(PREFIX)?;
         let mut bytes = [0; 16];
         hex::decode_to_slice(digits, &mut bytes).ok()?;
         Some(Self(bytes))
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn text(self) -> IdText {
+        let mut text = [0; TEXT_BYTES];
+        text[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
+        // Unwrap safety: 16 bytes are 32 hex digits.
+        hex::encode_to_slice(self.0, &mut text[PREFIX.len()..]).expect("room for 32 digits");
+        IdText(text)
     }
 
     /// 128 bits that stand for the event.
@@ -65,13 +83,18 @@ impl EventId {
     }
 }
 
+impl Deref for IdText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // Unwrap safety: hex digits behind the prefix.
+        std::str::from_utf8(&self.0).expect("ASCII")
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 36];
-        text[..4].copy_from_slice(b"hw1_");
-        // Unwrap safety: 16 bytes are 32 hex digits, and hex digits are UTF-8.
-        hex::encode_to_slice(self.0, &mut text[4..]).expect("room for 32 digits");
-        f.write_str(std::str::from_utf8(&text).expect("ASCII"))
+        f.write_str(&self.text())
     }
 }
 

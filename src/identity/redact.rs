@@ -1,28 +1,39 @@
 //! Which members of a payload are secrets. Identity event §5.4.
 
+use std::borrow::Cow;
+
 /// What stands in for a secret.
 pub const REDACTED: &str = "[redacted]";
 
 /// Longest key, in bytes, that is looked at closely; a longer one is judged by its end.
 const KEY_BYTES_MAX: usize = 64;
 
-const ENDINGS: &[&str] = &[
-    "password",
-    "passwd",
-    "secret",
-    "token",
-    "apikey",
-    "privatekey",
-    "accesskey",
-    "securityanswer",
-    "otp",
-    "recoverycode",
-    "recoverycodes",
-    "backupcode",
-    "backupcodes",
-];
+/// What the name of a secret ends with, by its last byte: a name is compared with few of them.
+const fn endings(last: u8) -> &'static [&'static str] {
+    match last {
+        b'd' => &["password", "passwd"],
+        b'e' => &["recoverycode", "backupcode"],
+        b'n' => &["token"],
+        b'p' => &["otp"],
+        b'r' => &["securityanswer"],
+        b's' => &["recoverycodes", "backupcodes"],
+        b't' => &["secret"],
+        b'y' => &["apikey", "privatekey", "accesskey"],
+        _ => &[],
+    }
+}
 
-const WORDS: &[&str] = &["pin", "authorization", "cookie", "salt", "credential", "credentials"];
+/// Whole names of secrets, likewise.
+const fn words(last: u8) -> &'static [&'static str] {
+    match last {
+        b'e' => &["cookie"],
+        b'l' => &["credential"],
+        b'n' => &["pin", "authorization"],
+        b's' => &["credentials"],
+        b't' => &["salt"],
+        _ => &[],
+    }
+}
 
 /// Pointers that are secret, and pointers that are not although their name says so.
 #[derive(Clone, Debug, Default)]
@@ -47,18 +58,23 @@ impl Redactions {
     /// Whether the value at this path is a secret. By its name alone (`nameable`) only texts, objects and arrays are:
     /// flags and numbers are none unless a pointer says so.
     #[must_use]
-    pub fn hides<S: AsRef<str>>(&self, path: &[S], nameable: bool) -> bool {
-        let Some(key) = path.last() else { return false };
-        let named = nameable && is_secret_key(key.as_ref());
-        let secret = named || self.secret.iter().any(|pattern| pattern.matches(path));
-        secret && !self.exposed.iter().any(|pattern| pattern.matches(path))
+    pub fn hides<'p>(
+        &self,
+        path: impl DoubleEndedIterator<Item = Cow<'p, str>> + ExactSizeIterator + Clone,
+        nameable: bool,
+    ) -> bool {
+        let named = || nameable && path.clone().next_back().is_some_and(|key| is_secret_key(&key));
+        let matches = |pattern: &Pattern| pattern.matches(path.clone());
+        let secret = path.len() > 0 && (named() || self.secret.iter().any(matches));
+        secret && !self.exposed.iter().any(matches)
     }
 
     /// Whether a pointer leads to a secret or into one: such a value is not mapped. `*` in it is any element.
     #[must_use]
     pub fn covers(&self, pointer: &str) -> bool {
         let path: Vec<&str> = pointer.split('/').skip(1).collect();
-        (1..=path.len()).any(|length| self.hides(&path[..length], true))
+        let steps = path.iter().map(|step| Cow::Borrowed(*step));
+        (1..=path.len()).any(|length| self.hides(steps.clone().take(length), true))
     }
 }
 
@@ -78,23 +94,30 @@ impl Pattern {
         }
     }
 
-    fn matches<S: AsRef<str>>(&self, path: &[S]) -> bool {
+    fn matches<'p>(&self, path: impl DoubleEndedIterator<Item = Cow<'p, str>> + ExactSizeIterator) -> bool {
         let fits = path.len() == self.steps.len() || (self.anywhere && path.len() > self.steps.len());
-        fits && path.iter().rev().zip(self.steps.iter().rev()).all(|(step, wanted)| {
-            let step = step.as_ref();
+        fits && path.rev().zip(self.steps.iter().rev()).all(|(step, wanted)| {
             let an_element = step == "*" && wanted.bytes().all(|byte| byte.is_ascii_digit());
-            &**wanted == "*" || an_element || step == &**wanted
+            &**wanted == "*" || an_element || step == **wanted
         })
     }
 }
 
 /// Whether a member of that name is taken for a secret whatever the vendor: its name, in lower case and without `_`,
-/// `-` and spaces, ends with one of `ENDINGS` or is one of `WORDS`.
+/// `-` and spaces, ends with one of `endings` or is one of `words`.
 #[must_use]
 pub fn is_secret_key(key: &str) -> bool {
+    let counts = |byte: &u8| !matches!(byte, b'_' | b'-' | b' ');
+    let Some(last) = key.bytes().rev().find(counts).map(|byte| byte.to_ascii_lowercase()) else {
+        return false;
+    };
+    let (endings, words) = (endings(last), words(last));
+    if endings.is_empty() && words.is_empty() {
+        return false;
+    }
     let mut folded = [0; KEY_BYTES_MAX];
     let mut start = KEY_BYTES_MAX;
-    for byte in key.bytes().rev().filter(|byte| !matches!(byte, b'_' | b'-' | b' ')) {
+    for byte in key.bytes().rev().filter(counts) {
         if start == 0 {
             break;
         }
@@ -102,13 +125,27 @@ pub fn is_secret_key(key: &str) -> bool {
         folded[start] = byte.to_ascii_lowercase();
     }
     let folded = &folded[start..];
-    ENDINGS.iter().any(|ending| folded.ends_with(ending.as_bytes()))
-        || WORDS.iter().any(|word| folded == word.as_bytes())
+    endings.iter().any(|ending| folded.ends_with(ending.as_bytes()))
+        || words.iter().any(|word| folded == word.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn hides(redactions: &Redactions, path: &[&'static str], nameable: bool) -> bool {
+        redactions.hides(path.iter().map(|step| Cow::Borrowed(*step)), nameable)
+    }
+
+    #[test]
+    fn names_are_found_by_their_last_byte() {
+        for last in 0..=u8::MAX {
+            assert!(endings(last).iter().chain(words(last)).all(|name| name.as_bytes().ends_with(&[last])));
+        }
+        let all =
+            |of: fn(u8) -> &'static [&'static str]| (0..=u8::MAX).map(|last| of(last).len()).sum::<usize>();
+        assert_eq!((all(endings), all(words)), (13, 6));
+    }
 
     #[test]
     fn secret_names_are_known() {
@@ -140,22 +177,22 @@ mod tests {
         let redactions = Redactions::new(["/list/0/hint", "/a~1b/~0"].into_iter(), std::iter::empty());
         assert!(redactions.covers("/list/*/hint") && redactions.covers("/list/0/hint"));
         assert!(!redactions.covers("/list/1/hint") && !redactions.covers("/*/0/hint"));
-        assert!(redactions.hides(&["a/b", "~"], true) && !redactions.hides(&["a", "b", "~"], true));
+        assert!(hides(&redactions, &["a/b", "~"], true) && !hides(&redactions, &["a", "b", "~"], true));
     }
 
     #[test]
     fn pointers_add_and_take_away() {
         let vendor = ["**/ProviderAccessCredential/*", "/data/hint"];
         let redactions = Redactions::new(vendor.into_iter(), ["/data/accessToken"].into_iter());
-        assert!(redactions.hides(&["Data", "Identities", "0", "ProviderAccessCredential", "Id"], true));
-        assert!(redactions.hides(&["ProviderAccessCredential", "Id"], true));
-        assert!(redactions.hides(&["data", "hint"], true));
-        assert!(!redactions.hides(&["x", "data", "hint"], true));
-        assert!(!redactions.hides(&["data", "accessToken"], true));
-        assert!(redactions.hides(&["accessToken"], true));
-        assert!(!redactions.hides::<&str>(&[], true));
-        assert!(redactions.hides(&["data", "hint"], false), "a number, by its pointer");
-        assert!(!redactions.hides(&["accessToken"], false), "a flag, by its name");
+        assert!(hides(&redactions, &["Data", "Identities", "0", "ProviderAccessCredential", "Id"], true));
+        assert!(hides(&redactions, &["ProviderAccessCredential", "Id"], true));
+        assert!(hides(&redactions, &["data", "hint"], true));
+        assert!(!hides(&redactions, &["x", "data", "hint"], true));
+        assert!(!hides(&redactions, &["data", "accessToken"], true));
+        assert!(hides(&redactions, &["accessToken"], true));
+        assert!(!hides(&redactions, &[], true));
+        assert!(hides(&redactions, &["data", "hint"], false), "a number, by its pointer");
+        assert!(!hides(&redactions, &["accessToken"], false), "a flag, by its name");
         assert!(redactions.covers("/data/hint/deep") && redactions.covers("/x/*/token/id"));
         assert!(!redactions.covers("/data/accessToken") && !redactions.covers("/data"));
     }

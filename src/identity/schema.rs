@@ -43,7 +43,7 @@ pub fn data(id: Option<&str>) -> Value {
 
 fn object(members: &[Member]) -> Value {
     let mut root = json!({ "type": "object", "additionalProperties": false, "properties": {} });
-    for (path, shape) in members {
+    for Member { path, shape, .. } in members {
         let mut at = &mut root;
         let mut steps = path.split('.').peekable();
         while let Some(step) = steps.next() {
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn every_member_has_its_place_and_nothing_else_has() {
         let schema = data(None);
-        for (path, shape) in MEMBERS {
+        for Member { path, shape, .. } in MEMBERS {
             assert_eq!(at(&schema, path), &value(path, *shape), "{path}");
             if let Some((parent, _)) = path.rsplit_once('.') {
                 let parent = at(&schema, parent);

@@ -10,6 +10,8 @@ pub struct Reading {
     pub at: Timestamp,
     /// Nothing was lost: the text can be told from the time. Otherwise the original stays in `unmapped`.
     pub exact: bool,
+    /// The text is the very one that [`write()`] makes of the time.
+    pub ours: bool,
 }
 
 /// Reads a time, or tells that it is none: before 1970 and after 9999 count as none.
@@ -24,8 +26,7 @@ pub fn read(document: &Document, at: Index) -> Option<Reading> {
 pub fn from_text(text: &str) -> Option<Reading> {
     let reading =
         date_time(text).or_else(|| epoch(text)).or_else(|| dot_net(text)).or_else(|| rfc2822(text))?;
-    let year = Offset::UTC.to_datetime(reading.at).year();
-    (year >= 1970).then_some(reading)
+    (reading.at >= Timestamp::UNIX_EPOCH).then_some(reading)
 }
 
 /// Writes `YYYY-MM-DDTHH:MM:SS[.fff[fff[fff]]]Z` with the fewest digits that keep the value.
@@ -45,49 +46,46 @@ pub fn write_millis(out: &mut Vec<u8>, at: Timestamp) {
     write_digits(out, at, 3);
 }
 
+/// `digits`: of a fraction of a second, 0, 3, 6 or 9.
 fn write_digits(out: &mut Vec<u8>, at: Timestamp, digits: usize) {
     let at = Offset::UTC.to_datetime(at);
-    let mut number = |value: u32, width: usize, after: &str| {
-        let start = out.len();
-        out.resize(start + width, b'0');
-        let mut rest = value;
-        for place in out[start..].iter_mut().rev() {
-            *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-            rest /= 10;
+    let mut text = *b"0000-00-00T00:00:00.000000000Z";
+    let mut number = |range: std::ops::Range<usize>, mut value: u32| {
+        for place in text[range].iter_mut().rev() {
+            *place = b'0' + (value % 10) as u8;
+            value /= 10;
         }
-        out.extend_from_slice(after.as_bytes());
     };
-    number(u32::from(at.year().unsigned_abs()), 4, "-");
-    number(u32::from(at.month().unsigned_abs()), 2, "-");
-    number(u32::from(at.day().unsigned_abs()), 2, "T");
-    number(u32::from(at.hour().unsigned_abs()), 2, ":");
-    number(u32::from(at.minute().unsigned_abs()), 2, ":");
-    number(u32::from(at.second().unsigned_abs()), 2, "");
-    let nanos = at.subsec_nanosecond().unsigned_abs();
-    match digits {
-        0 => {}
-        3 => fraction(out, nanos / 1_000_000, 3),
-        6 => fraction(out, nanos / 1_000, 6),
-        _ => fraction(out, nanos, 9),
+    number(0..4, u32::from(at.year().unsigned_abs()));
+    number(5..7, u32::from(at.month().unsigned_abs()));
+    number(8..10, u32::from(at.day().unsigned_abs()));
+    number(11..13, u32::from(at.hour().unsigned_abs()));
+    number(14..16, u32::from(at.minute().unsigned_abs()));
+    number(17..19, u32::from(at.second().unsigned_abs()));
+    let seconds_end = if digits == 0 { 19 } else { 20 + digits };
+    if digits > 0 {
+        number(20..29, at.subsec_nanosecond().unsigned_abs());
     }
-    out.push(b'Z');
-}
-
-fn fraction(out: &mut Vec<u8>, value: u32, width: usize) {
-    out.extend_from_slice(format!(".{value:0width$}").as_bytes());
+    text[seconds_end] = b'Z';
+    out.extend_from_slice(&text[..=seconds_end]);
 }
 
 /// RFC 3339, and its like without an offset (taken for UTC) or with a space for the `T`.
 fn date_time(text: &str) -> Option<Reading> {
-    let bytes = text.as_bytes();
-    let separators = [(4, b"-" as &[u8]), (7, b"-"), (10, b"Tt "), (13, b":"), (16, b":")];
-    if bytes.len() < 19 || !separators.iter().all(|(at, allowed)| allowed.contains(&bytes[*at])) {
+    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, between @ (b'T' | b't' | b' '), rest @ ..] =
+        text.as_bytes()
+    else {
         return None;
-    }
-    let year = i16::try_from(digits(&bytes[0..4])?).ok()?;
-    let part = |from: usize| i8::try_from(digits(&bytes[from..from + 2])?).ok();
-    let (month, day, hour, minute, second) = (part(5)?, part(8)?, part(11)?, part(14)?, part(17)?);
-    let (nanos, beyond, rest) = subsecond(&bytes[19..])?;
+    };
+    let [h1, h2, b':', mi1, mi2, b':', s1, s2, fraction @ ..] = rest else { return None };
+    let two = |tens: u8, ones: u8| {
+        let both = tens.is_ascii_digit() && ones.is_ascii_digit();
+        both.then(|| i8::try_from((tens - b'0') * 10 + (ones - b'0')).ok())?
+    };
+    let year = i16::from(two(*y1, *y2)?) * 100 + i16::from(two(*y3, *y4)?);
+    let (month, day) = (two(*mo1, *mo2)?, two(*d1, *d2)?);
+    let (hour, minute, second) = (two(*h1, *h2)?, two(*mi1, *mi2)?, two(*s1, *s2)?);
+    let (nanos, beyond, rest) = subsecond(fraction)?;
     // A leap second is squeezed into the second before it.
     let leap = second == 60;
     let (second, nanos) = if leap { (59, 999_999_999) } else { (second, nanos) };
@@ -106,8 +104,17 @@ fn date_time(text: &str) -> Option<Reading> {
         _ => return None,
     };
     let utc = Offset::UTC.to_timestamp(civil).ok()?;
-    let at = utc.checked_sub(SignedDuration::from_mins(offset_minutes)).ok()?;
-    Some(Reading { at, exact: zulu && !beyond && !leap })
+    let at = match offset_minutes {
+        0 => utc,
+        minutes => utc.checked_sub(SignedDuration::from_mins(minutes)).ok()?,
+    };
+    let exact = zulu && !beyond && !leap;
+    let shortest = match fraction {
+        b"Z" => true,
+        [b'.', digits @ .., b'Z'] => matches!(digits.len(), 3 | 6 | 9) && !digits.ends_with(b"000"),
+        _ => false,
+    };
+    Some(Reading { at, exact, ours: exact && shortest && *between == b'T' })
 }
 
 /// A fraction of a second, if there is one: nanoseconds, whether digits were cut off, and what follows.
@@ -122,8 +129,10 @@ fn subsecond(bytes: &[u8]) -> Option<(i32, bool, &[u8])> {
 }
 
 fn digits(bytes: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    bytes.iter().try_fold(0_u32, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 /// Whole seconds, milli-, micro- or nanoseconds since 1970, told apart by their number of digits.
@@ -139,7 +148,7 @@ fn epoch(text: &str) -> Option<Reading> {
         19 => Timestamp::from_nanosecond(i128::from(value)),
         _ => return None,
     };
-    Some(Reading { at: at.ok()?, exact: true })
+    Some(Reading { at: at.ok()?, exact: true, ours: false })
 }
 
 /// .NET's `/Date(1700000000000+0100)/`: milliseconds; the offset only says how it was shown.
@@ -150,13 +159,13 @@ fn dot_net(text: &str) -> Option<Reading> {
     let well_formed = matches!(offset.as_bytes(), [] | [b'+' | b'-', _, _, _, _])
         && offset.bytes().skip(1).all(|byte| byte.is_ascii_digit());
     let at = Timestamp::from_millisecond(millis.parse().ok()?).ok()?;
-    well_formed.then_some(Reading { at, exact: offset.is_empty() })
+    well_formed.then_some(Reading { at, exact: offset.is_empty(), ours: false })
 }
 
 /// Mail and HTTP dates.
 fn rfc2822(text: &str) -> Option<Reading> {
     let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(Reading { at, exact: text.ends_with("GMT") })
+    Some(Reading { at, exact: text.ends_with("GMT"), ours: false })
 }
 
 #[cfg(test)]
@@ -196,9 +205,13 @@ mod tests {
             ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z", true),
             ("2024-01-15T23:59:00+23:59", "2024-01-15T00:00:00Z", false),
             ("9999-12-30T00:00:00Z", "9999-12-30T00:00:00Z", true),
+            ("2024-01-15T10:35:00.000Z", "2024-01-15T10:35:00Z", true),
+            ("2024-01-15T10:35:00.120000Z", "2024-01-15T10:35:00.120Z", true),
+            ("2024-01-15T10:35:00.000000001Z", "2024-01-15T10:35:00.000000001Z", true),
         ];
         for (text, expected, exact) in forms {
             assert_eq!(read(text), Some((expected.to_owned(), exact)), "{text}");
+            assert_eq!(from_text(text).unwrap().ours, text == expected, "{text}");
         }
     }
 

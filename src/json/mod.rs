@@ -49,6 +49,15 @@ pub enum Kind {
     Object,
 }
 
+/// One step of a JSON Pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Into the member with this name.
+    Name(Index),
+    /// Into this element, from 0.
+    Nth(u32),
+}
+
 /// A path that is read names a member twice in one object: parsers disagree on which one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a member that is read stands twice in one object")]
@@ -87,6 +96,13 @@ impl Document {
         let node = self.node(at);
         // Nodes begin and end at ASCII characters.
         self.text.get(node.start as usize..node.end as usize).unwrap_or_default()
+    }
+
+    /// Bytes of the value's own text, quotes and brackets included.
+    #[must_use]
+    pub fn bytes(&self, at: Index) -> usize {
+        let node = self.node(at);
+        (node.end - node.start) as usize
     }
 
     /// A string's content, escapes resolved. None for other kinds, and for escapes that name half a surrogate pair:
@@ -145,28 +161,35 @@ impl Document {
     }
 
     /// The steps of the pointer from one value to another inside it. Takes as long as what is passed by on the way.
-    #[must_use]
-    pub fn path(&self, from: Index, target: Index) -> Vec<Cow<'_, str>> {
-        let mut path = Vec::new();
+    pub fn path(&self, from: Index, target: Index) -> impl Iterator<Item = Step> + '_ {
         let mut at = from;
-        while at != target {
+        std::iter::from_fn(move || {
+            if at == target {
+                return None;
+            }
             let inside = |value: &Index| (*value..self.end_of(*value)).contains(&target);
-            let step = match self.kind(at) {
-                Kind::Object => self.members(at).find(|(_, value)| inside(value)).map(|(name, value)| {
-                    (self.string(name).unwrap_or_else(|| Cow::Borrowed(self.raw(name))), value)
-                }),
-                _ => {
-                    let mut elements = self.elements(at).enumerate();
-                    elements
-                        .find(|(_, value)| inside(value))
-                        .map(|(nth, value)| (Cow::Owned(nth.to_string()), value))
+            let (step, value) = match self.kind(at) {
+                Kind::Object => {
+                    let mut members = self.members(at);
+                    members.find(|(_, value)| inside(value)).map(|(name, value)| (Step::Name(name), value))
                 }
-            };
-            let Some((name, value)) = step else { break };
-            path.push(name);
+                _ => {
+                    let mut elements = (0..).zip(self.elements(at));
+                    elements.find(|(_, value)| inside(value)).map(|(nth, value)| (Step::Nth(nth), value))
+                }
+            }?;
             at = value;
+            Some(step)
+        })
+    }
+
+    /// A step as it stands in a pointer, but for the escapes there.
+    #[must_use]
+    pub fn step(&self, step: Step) -> Cow<'_, str> {
+        match step {
+            Step::Name(name) => self.string(name).unwrap_or_else(|| Cow::Borrowed(self.raw(name))),
+            Step::Nth(nth) => Cow::Owned(nth.to_string()),
         }
-        path
     }
 
     /// Whether a member's name, escapes resolved, is `name`.
@@ -317,7 +340,8 @@ mod tests {
         let mut inside = vec![Document::ROOT];
         while let Some(at) = inside.pop() {
             inside.extend(document.elements(at).chain(document.members(at).map(|(_, value)| value)));
-            paths.push((document.path(Document::ROOT, at).join(" "), document.raw(at)));
+            let path: Vec<_> = document.path(Document::ROOT, at).map(|step| document.step(step)).collect();
+            paths.push((path.join(" "), document.raw(at)));
         }
         paths.sort_unstable();
         let path = |path: &str| {
@@ -331,7 +355,8 @@ mod tests {
         assert_eq!(paths.len(), 19);
         let inner = document.member(Document::ROOT, "b/c").unwrap();
         let zero = document.elements(document.member(inner, "d").unwrap()).next().unwrap();
-        assert_eq!(document.path(inner, zero), ["d", "0"]);
-        assert!(document.path(inner, Document::ROOT).is_empty(), "not inside");
+        let steps: Vec<_> = document.path(inner, zero).map(|step| document.step(step)).collect();
+        assert_eq!(steps, ["d", "0"]);
+        assert_eq!(document.path(inner, Document::ROOT).next(), None, "not inside");
     }
 }

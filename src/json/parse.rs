@@ -17,7 +17,9 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Node>, Malformed> {
     if u32::try_from(text.len()).is_err() {
         return Err(Malformed { what: "longer than 4 GiB", at: 0 });
     }
-    let mut parser = Parser { text, at: 0, nodes: Vec::with_capacity(text.len() / 16 + 4), open: Vec::new() };
+    // A member of a name and a value is seldom shorter: the list does not grow on the way.
+    let nodes = Vec::with_capacity(text.len() / 12 + 4);
+    let mut parser = Parser { text, at: 0, nodes, open: Vec::with_capacity(8) };
     parser.document()?;
     Ok(parser.nodes)
 }
@@ -26,8 +28,8 @@ struct Parser<'a> {
     text: &'a [u8],
     at: usize,
     nodes: Vec<Node>,
-    /// Arrays and objects that are not closed yet, outermost first.
-    open: Vec<Index>,
+    /// Arrays and objects that are not closed yet, outermost first, and whether each is an object.
+    open: Vec<(Index, bool)>,
 }
 
 impl Parser<'_> {
@@ -35,22 +37,19 @@ impl Parser<'_> {
         self.space();
         loop {
             // Here a value begins.
-            let opened = self.value()?;
-            if opened && self.first_inside()? {
+            if self.value()? && self.first_inside()? {
                 continue;
             }
             // Here a value has ended: close what ends with it, until another one begins.
             loop {
-                let Some(&container) = self.open.last() else {
-                    self.space();
+                self.space();
+                let Some(&(container, object)) = self.open.last() else {
                     return if self.at == self.text.len() {
                         Ok(())
                     } else {
                         Err(self.malformed("text after the document"))
                     };
                 };
-                self.space();
-                let object = self.nodes[container as usize].kind == Kind::Object;
                 match (self.peek(), object) {
                     (Some(b','), _) => {
                         self.at += 1;
@@ -68,13 +67,14 @@ impl Parser<'_> {
     }
 
     /// Reads a scalar, or the opening bracket of an array or object (true).
+    #[inline]
     fn value(&mut self) -> Result<bool, Malformed> {
         let start = self.at;
         let kind = match self.peek() {
             Some(b'"') => self.string()?,
+            Some(b'{') => return self.opening(true),
+            Some(b'[') => return self.opening(false),
             Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b'{') => return self.opening(Kind::Object),
-            Some(b'[') => return self.opening(Kind::Array),
             Some(b't') => self.word(b"true", Kind::Bool)?,
             Some(b'f') => self.word(b"false", Kind::Bool)?,
             Some(b'n') => self.word(b"null", Kind::Null)?,
@@ -84,12 +84,12 @@ impl Parser<'_> {
         Ok(false)
     }
 
-    fn opening(&mut self, kind: Kind) -> Result<bool, Malformed> {
+    fn opening(&mut self, object: bool) -> Result<bool, Malformed> {
         if self.open.len() == DEPTH_MAX {
             return Err(self.malformed("nested too deep"));
         }
-        let container = self.push(kind, self.at);
-        self.open.push(container);
+        let container = self.push(if object { Kind::Object } else { Kind::Array }, self.at);
+        self.open.push((container, object));
         self.at += 1;
         Ok(true)
     }
@@ -97,8 +97,7 @@ impl Parser<'_> {
     /// After an opening bracket: true if a value follows, false if the bracket was closed at once.
     fn first_inside(&mut self) -> Result<bool, Malformed> {
         self.space();
-        let Some(&container) = self.open.last() else { return Ok(false) };
-        let object = self.nodes[container as usize].kind == Kind::Object;
+        let Some(&(container, object)) = self.open.last() else { return Ok(false) };
         match (self.peek(), object) {
             (Some(b'}'), true) | (Some(b']'), false) => {
                 self.close(container);
@@ -119,6 +118,7 @@ impl Parser<'_> {
     }
 
     /// A member's name and its colon.
+    #[inline]
     fn name(&mut self) -> Result<(), Malformed> {
         let start = self.at;
         if self.peek() != Some(b'"') {
@@ -135,35 +135,33 @@ impl Parser<'_> {
         Ok(())
     }
 
+    #[inline]
     fn string(&mut self) -> Result<Kind, Malformed> {
-        let mut kind = Kind::Plain;
         self.at += 1;
+        self.at += plain_bytes(&self.text[self.at..]);
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(Kind::Plain);
+        }
+        self.rest_of_string().map(|()| Kind::Escaped)
+    }
+
+    /// From the first byte that does not stand for itself.
+    fn rest_of_string(&mut self) -> Result<(), Malformed> {
         loop {
             let rest = &self.text[self.at..];
-            let plain = plain_bytes(rest);
-            self.at += plain;
-            match rest.get(plain) {
-                Some(b'"') => {
+            self.at += match rest {
+                [b'"', ..] => {
                     self.at += 1;
-                    return Ok(kind);
+                    return Ok(());
                 }
-                Some(b'\\') => {
-                    kind = Kind::Escaped;
-                    self.at += match rest.get(plain + 1) {
-                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-                        Some(b'u')
-                            if rest
-                                .get(plain + 2..plain + 6)
-                                .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) =>
-                        {
-                            6
-                        }
-                        _ => return Err(self.malformed("unknown escape")),
-                    };
-                }
-                Some(_) => return Err(self.malformed("control character in a string")),
-                None => return Err(self.malformed("unfinished string")),
-            }
+                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
+                [b'\\', b'u', hex @ ..] if hex.len() >= 4 && hex[..4].iter().all(u8::is_ascii_hexdigit) => 6,
+                [b'\\', ..] => return Err(self.malformed("unknown escape")),
+                [..0x20, ..] => return Err(self.malformed("control character in a string")),
+                [] => return Err(self.malformed("unfinished string")),
+                rest => plain_bytes(rest),
+            };
         }
     }
 
@@ -207,17 +205,20 @@ impl Parser<'_> {
         Ok(kind)
     }
 
+    #[inline]
     fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
     /// Adds a node that began at `start` and, as far as is known, ends here.
+    #[inline]
     fn push(&mut self, kind: Kind, start: usize) -> Index {
         let at = self.next_index();
         self.nodes.push(Node { kind, start: offset(start), end: offset(self.at), next: at + 1 });
@@ -235,7 +236,8 @@ impl Parser<'_> {
 
 /// Bytes at the beginning that stand for themselves in a string: up to a quote, a backslash or a control character. Eight
 /// at a time: most of a body is inside of strings.
-fn plain_bytes(text: &[u8]) -> usize {
+#[inline]
+pub(super) fn plain_bytes(text: &[u8]) -> usize {
     const EACH: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * EACH;
     // The high bit of each byte that is below `bound`, which is at most 0x80; wrong only above the first one that is.

@@ -1,12 +1,16 @@
 //! JSON texts put together by hand, straight into one buffer.
 
+use super::parse::plain_bytes;
+
 /// Writes a JSON string.
 pub fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20) {
-        out.extend_from_slice(&rest[..at]);
-        match rest[at] {
+    loop {
+        let (plain, special) = rest.split_at(plain_bytes(rest));
+        out.extend_from_slice(plain);
+        let Some((special, behind)) = special.split_first() else { break };
+        match special {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
             b'\n' => out.extend_from_slice(b"\\n"),
@@ -19,9 +23,8 @@ pub fn string(out: &mut Vec<u8>, text: &str) {
                 out.push(HEX[usize::from(control & 15)]);
             }
         }
-        rest = &rest[at + 1..];
+        rest = behind;
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
 }
 

@@ -143,8 +143,8 @@ impl Verifier {
 
     /// The header that carries the signature or token, in lower case; its usual name, if there are several.
     #[must_use]
-    pub fn header(&self) -> Option<&str> {
-        self.header.as_ref().map(HeaderName::as_str)
+    pub fn header(&self) -> Option<&HeaderName> {
+        self.header.as_ref()
     }
 
     /// What a proof of this verifier proves.

@@ -1,7 +1,5 @@
 //! Admit: which clients may send, and how often. Before verification, so by address alone.
 
-use std::sync::Arc;
-
 use crate::{
     event::Routed,
     gateway::Gateway,
@@ -10,7 +8,7 @@ use crate::{
 };
 
 /// The stage.
-pub fn admit<B>(gateway: Arc<Gateway>) -> impl FnMut(Routed<B>) -> Result<Routed<B>, Rejection> + Clone {
+pub fn admit<B>(gateway: &Gateway) -> impl FnMut(Routed<B>) -> Result<Routed<B>, Rejection> + Clone {
     move |request| {
         if !request.source.lets(request.client) {
             return Err(Rejection::new(Code::AddressRefused, "not in `allow`"));

@@ -1,8 +1,6 @@
 //! Challenge: what the gateway answers itself, because it is no delivery: the schema of the events it sends, at the
 //! address they name. A vendor's handshake for new endpoints has its place here too; none of the built-in ones has one.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
 use http_body_util::Full;
@@ -12,7 +10,7 @@ use crate::{event::Intake, gateway::Gateway};
 
 /// The stage; `below` is the rest of the way.
 pub async fn challenge<S, B>(
-    gateway: Arc<Gateway>,
+    gateway: &Gateway,
     below: S,
     request: Request<Intake<B>>,
 ) -> Result<Response<Full<Bytes>>, BoxError>

@@ -26,13 +26,13 @@ const UNHURRIED: Duration = Duration::from_secs(5);
 const FIRST_BYTES_MAX: usize = 4 << 10;
 
 /// The stage; `below` is the rest of the way.
-pub async fn collect<S, B>(gateway: Arc<Gateway>, below: S, request: Routed<B>) -> Result<Reply, BoxError>
+pub async fn collect<S, B>(gateway: &Gateway, below: S, request: Routed<B>) -> Result<Reply, BoxError>
 where
     S: Service<Arrival, Response = Reply, Error = BoxError>,
     B: Body<Data = Bytes> + Unpin,
 {
     let Routed { source, head, body, client, received } = request;
-    let (body, held) = read(body, &gateway).await?;
+    let (body, held) = read(body, gateway).await?;
     below.oneshot(Arrival { source, head, body, client, received, held }).await
 }
 

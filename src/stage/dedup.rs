@@ -1,7 +1,7 @@
 //! Dedup: each event goes on once. Copies that come while it is being delivered wait for its outcome and get that;
 //! copies that come afterwards are answered at once. A delivery that fails, however it fails, gives the event free.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::timeout_at;
 use tower::{BoxError, Service, ServiceExt};
@@ -24,7 +24,7 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 const SHORT_CUT: Duration = Duration::from_mins(10);
 
 /// The stage; `inner` is the rest of the way.
-pub async fn dedup<S>(gateway: Arc<Gateway>, inner: S, event: Event) -> Result<Reply, BoxError>
+pub async fn dedup<S>(gateway: &Gateway, inner: S, event: Event) -> Result<Reply, BoxError>
 where
     S: Service<Claimed, Response = Reply, Error = BoxError, Future: Send> + Send + 'static,
 {
@@ -50,7 +50,7 @@ where
                 }
             }
             Claim::Mine(lease) => {
-                if is_stored(&gateway, &event, id).await {
+                if is_stored(gateway, &event, id).await {
                     lease.settle(SHORT_CUT);
                     return Ok(duplicate(&event, id));
                 }

@@ -3,7 +3,7 @@
 use std::{fmt::Write, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{Reply, store::store};
@@ -12,7 +12,7 @@ use crate::{
     config::Delivery,
     event::Claimed,
     gateway::Gateway,
-    outgoing::{About, JSON, signed},
+    outgoing::{About, JSON, fields, signed},
     rejection::{Code, Rejection},
     source::Route,
     upstream::{Failure, Format, Outgoing},
@@ -38,9 +38,10 @@ async fn deliver(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejec
     let event = claimed.event();
     let (delivery, route) = (event.delivery(), event.route());
     let source = delivery.source();
-    let out = outgoing(&gateway, &claimed);
+    let trace = traceparent();
+    let out = || outgoing(&gateway, &claimed, &trace);
     let began = Instant::now();
-    let outcome = route.app.upstream.deliver(&out, delivery.deadline() - ANSWER_MARGIN).await;
+    let outcome = route.app.upstream.deliver(out, delivery.deadline() - ANSWER_MARGIN).await;
     let took = began.elapsed();
     let now = gateway.clock().now();
     let event_type = event.reading().event_type;
@@ -50,7 +51,7 @@ async fn deliver(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejec
             route.metrics.reached(delivery.received().since.elapsed());
             source.metrics.event(event_type, "accepted");
             source.metrics.accepted_at(now);
-            source.last.ended(now, true, format!("status code: {}", delivered.status.as_u16()));
+            source.last.delivered(now, delivered.status);
             Ok(Reply::of(source.success_status, claimed.id(), event_type, "accepted"))
         }
         Err(failure) => {
@@ -85,49 +86,44 @@ fn rejection(failure: Failure, route: &Route, took: Duration) -> Rejection {
 }
 
 /// The request to the app: nothing of the vendor's request but what is told here.
-fn outgoing(gateway: &Gateway, claimed: &Claimed) -> Outgoing {
+fn outgoing(gateway: &Gateway, claimed: &Claimed, trace: &str) -> Outgoing {
     let event = claimed.event();
     let (delivery, reading, app) = (event.delivery(), event.reading(), &event.route().app);
-    let trace = traceparent();
     let envelope = Envelope {
         origin: &delivery.source().origin,
         id: claimed.id(),
         reading,
         received_at: delivery.received().at,
         assurance: delivery.verification().assurance,
-        traceparent: &trace,
+        traceparent: trace,
     };
     let data = |out: &mut Vec<u8>| {
         let (plan, document) = (&delivery.source().plan, delivery.document());
         encode::data(out, plan, reading, document, delivery.received().at, delivery.verification());
     };
     let capacity = ENVELOPE_BYTES + delivery.document().text().len();
-    let mut headers = HeaderMap::with_capacity(32);
-    let body = match app.format {
-        Format::CloudEvents => {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(STRUCTURED));
-            Bytes::from(envelope.structured(capacity, data))
-        }
+    let mut fields = fields();
+    let (content_type, body) = match app.format {
+        Format::CloudEvents => (STRUCTURED, Bytes::from(envelope.structured(capacity, data))),
         Format::CloudEventsBinary => {
-            headers.insert(CONTENT_TYPE, JSON);
-            envelope.binary(&mut headers, true);
+            envelope.binary(&mut fields, true);
             let mut body = Vec::with_capacity(capacity);
             data(&mut body);
-            Bytes::from(body)
+            (JSON, Bytes::from(body))
         }
         Format::Raw => {
-            headers.insert(CONTENT_TYPE, delivery.content_type().cloned().unwrap_or(JSON));
-            envelope.binary(&mut headers, false);
-            delivery.document().text().clone()
+            envelope.binary(&mut fields, false);
+            (delivery.content_type().cloned().unwrap_or(JSON), delivery.document().text().clone())
         }
     };
     let about = About {
-        id: claimed.id().to_string(),
-        source: delivery.source().name.to_string(),
-        client: delivery.client().to_string(),
+        id: claimed.id(),
+        source: &delivery.source().name,
+        client: delivery.client(),
         traceparent: trace,
+        content_type: &content_type,
     };
-    signed(headers, body, about, &app.signer, gateway.clock().now())
+    signed(fields, body, about, &app.signer, gateway.clock().now())
 }
 
 /// A trace of our own (W3C Trace Context, version 00): the vendor's is not trusted.

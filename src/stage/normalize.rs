@@ -23,11 +23,11 @@ const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 const TIME_AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
 /// The stage; `inner` is the rest of the way.
-pub async fn normalize<S>(gateway: Arc<Gateway>, inner: S, verified: Verified) -> Result<Reply, BoxError>
+pub async fn normalize<S>(gateway: &Gateway, inner: S, verified: Verified) -> Result<Reply, BoxError>
 where
     S: Service<Event, Response = Reply, Error = BoxError> + Clone,
 {
-    let (delivery, readings) = read(&gateway, verified)?;
+    let (delivery, readings) = read(gateway, verified)?;
     let mut reply = Reply { status: delivery.source().success_status, events: Vec::new() };
     for reading in readings {
         count(&delivery, &reading);
@@ -36,7 +36,7 @@ where
                 let event = Event::new(&delivery, reading, route);
                 reply.events.extend(inner.clone().oneshot(event).await?.events);
             }
-            None => reply.events.push(filtered(&gateway, &delivery, &reading)),
+            None => reply.events.push(filtered(gateway, &delivery, &reading)),
         }
     }
     Ok(reply)

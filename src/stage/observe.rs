@@ -20,7 +20,7 @@ const PATH_BYTES_SHOWN: usize = 256;
 
 /// The stage; `below` is the rest of the way.
 pub async fn observe<S, B>(
-    gateway: Arc<Gateway>,
+    gateway: &Gateway,
     below: S,
     (peer, request): (SocketAddr, Request<B>),
 ) -> Result<Answer, Infallible>
@@ -30,7 +30,7 @@ where
     let source = gateway.sources.get(request.uri().path()).map(Arc::clone);
     let received = Received { at: gateway.clock().now(), since: Instant::now() };
     let sighting = Sighting {
-        gateway: Arc::clone(&gateway),
+        gateway,
         source: source.clone(),
         method: method(request.method()),
         path: if source.is_none() { shown(request.uri().path()) } else { String::new() },
@@ -44,8 +44,8 @@ where
 }
 
 /// A request that is being worked on. Its end is told even if nobody waits for the answer any more.
-struct Sighting {
-    gateway: Arc<Gateway>,
+struct Sighting<'g> {
+    gateway: &'g Gateway,
     source: Option<Arc<Source>>,
     method: &'static str,
     path: String,
@@ -56,7 +56,7 @@ struct Sighting {
 /// What a request is counted under whose caller went away before the answer: nginx' custom, no status of HTTP.
 const GONE: u16 = 499;
 
-impl Drop for Sighting {
+impl Drop for Sighting<'_> {
     fn drop(&mut self) {
         self.gateway.shared.metrics.http_requests_in_flight.dec();
         if !self.answered {
@@ -67,7 +67,7 @@ impl Drop for Sighting {
     }
 }
 
-impl Sighting {
+impl Sighting<'_> {
     fn source_name(&self) -> &str {
         self.source.as_ref().map_or("", |source| &source.name)
     }

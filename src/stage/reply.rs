@@ -53,7 +53,7 @@ impl Reply {
         let mut body = Vec::with_capacity(64);
         if let [event] = self.events.as_slice() {
             body.extend_from_slice(b"{\"id\":");
-            write::string(&mut body, &event.id.to_string());
+            write::string(&mut body, &event.id.text());
         } else {
             body.extend_from_slice(b"{\"ids\":[");
             for event in &self.events {
@@ -77,7 +77,7 @@ impl Reply {
             headers.insert(CONTENT_LENGTH, length.into());
         }
         if let [event] = self.events.as_slice()
-            && let Ok(id) = HeaderValue::try_from(event.id.to_string())
+            && let Ok(id) = HeaderValue::from_str(&event.id.text())
         {
             headers.insert(EVENT_ID, id);
         }

@@ -1,9 +1,6 @@
 //! Route: the path must be a source's, the method POST, the media type JSON. Who the client is, is decided here, too.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use http::{
     HeaderMap, HeaderName, Method, Request,
@@ -20,9 +17,7 @@ use crate::{
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The stage.
-pub fn route<B>(
-    gateway: Arc<Gateway>,
-) -> impl FnMut(Request<Intake<B>>) -> Result<Routed<B>, Rejection> + Clone {
+pub fn route<B>(gateway: &Gateway) -> impl FnMut(Request<Intake<B>>) -> Result<Routed<B>, Rejection> + Clone {
     move |request| {
         let (head, intake) = request.into_parts();
         let source =

@@ -1,7 +1,5 @@
 //! Verify: is the request the vendor's? On the very bytes that are read and forwarded afterwards.
 
-use std::sync::Arc;
-
 use crate::{
     event::{Arrival, Verified},
     gateway::Gateway,
@@ -10,7 +8,7 @@ use crate::{
 };
 
 /// The stage.
-pub fn verify(gateway: Arc<Gateway>) -> impl FnMut(Arrival) -> Result<Verified, Rejection> + Clone {
+pub fn verify(gateway: &Gateway) -> impl FnMut(Arrival) -> Result<Verified, Rejection> + Clone {
     move |arrival| {
         let source = &arrival.source;
         let request = Request {

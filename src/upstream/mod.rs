@@ -46,6 +46,9 @@ const ANSWER_BODY_BYTES_MAX: usize = 64 << 10;
 /// What a caller is told to wait when all of an upstream's `concurrency` is in use.
 const SATURATED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Fields that are added to a request: `Host` and `Content-Length`.
+pub const OWN_FIELDS: usize = 2;
+
 /// A request to the app, built and signed; only `Host` and `Content-Length` are added to it.
 #[derive(Clone)]
 pub struct Outgoing {
@@ -153,15 +156,20 @@ impl Upstream {
         &self.name
     }
 
-    /// Direct delivery: attempts within `retry`, `rate` and `concurrency`, all of them by `deadline`.
+    /// Direct delivery: attempts within `retry`, `rate` and `concurrency`, all of them by `deadline`. `out` makes the
+    /// request, anew for each that may be sent.
     ///
     /// # Errors
     /// The last attempt's failure, or [`Failure::Saturated`] without an attempt.
-    pub async fn deliver(&self, out: &Outgoing, deadline: Instant) -> Result<Delivered, Failure> {
+    pub async fn deliver(
+        &self,
+        mut out: impl FnMut() -> Outgoing,
+        deadline: Instant,
+    ) -> Result<Delivered, Failure> {
         let _permit = self.admit()?;
         let mut attempts = 1;
         loop {
-            let failure = match self.attempt(out, deadline).await {
+            let failure = match self.attempt(out(), deadline).await {
                 Ok(status) => return Ok(Delivered { status, attempts }),
                 Err(failure) => failure,
             };
@@ -194,7 +202,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Any [`Failure`] but `Saturated`.
-    pub async fn attempt(&self, out: &Outgoing, deadline: Instant) -> Result<StatusCode, Failure> {
+    pub async fn attempt(&self, out: Outgoing, deadline: Instant) -> Result<StatusCode, Failure> {
         let deadline = deadline.min(Instant::now() + self.options.timeout);
         let mut request = self.request(out);
         while let Some(mut connection) = self.pool.take(Instant::now()) {
@@ -220,13 +228,13 @@ impl Upstream {
         Ok(permit)
     }
 
-    fn request(&self, out: &Outgoing) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(out.body.clone()));
+    fn request(&self, Outgoing { mut headers, body }: Outgoing) -> Request<Full<Bytes>> {
+        headers.insert(HOST, self.authority.clone());
+        headers.insert(CONTENT_LENGTH, body.len().into());
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = out.headers.clone();
-        request.headers_mut().insert(HOST, self.authority.clone());
-        request.headers_mut().insert(CONTENT_LENGTH, out.body.len().into());
+        *request.headers_mut() = headers;
         request
     }
 

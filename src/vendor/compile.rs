@@ -71,12 +71,22 @@ pub(super) struct FieldPlan {
     pub members: &'static [Member],
     /// In the order of the members; of several for one member, the first that gives a value counts.
     pub assignments: Vec<Assignment>,
-    pub literals: Vec<(Field, Value)>,
+    pub literals: Vec<Literal>,
+}
+
+/// A value from the vendor's file.
+#[derive(Clone, Debug)]
+pub(super) struct Literal {
+    pub field: Field,
+    pub value: Value,
+    /// It stands only where a member from here to there came from the vendor.
+    pub joins: Option<(Field, Field)>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Assignment {
     pub field: Field,
+    pub shape: Shape,
     pub slots: Vec<Slot>,
     pub rules: Option<Box<Rules>>,
 }
@@ -355,7 +365,7 @@ impl Compiler<'_> {
         let rules = expr
             .map(|expr| Box::new(self.rules(expr, base, &slots, &shown, field.shape(plan.members), path)));
         if !slots.is_empty() {
-            plan.assignments.push(Assignment { field, slots, rules });
+            plan.assignments.push(Assignment { field, shape: field.shape(plan.members), slots, rules });
         }
     }
 
@@ -434,7 +444,7 @@ impl Compiler<'_> {
         let Some(field) = Field::named(plan.members, target) else {
             return self.fault(path, "no member of the identity event has this name");
         };
-        if plan.literals.iter().any(|(known, _)| *known == field) {
+        if plan.literals.iter().any(|known| known.field == field) {
             return;
         }
         let value = match field.shape(plan.members) {
@@ -448,7 +458,9 @@ impl Compiler<'_> {
             _ => Err("this member takes no literal".to_owned()),
         };
         match value {
-            Ok(value) => plan.literals.push((field, value)),
+            Ok(value) => {
+                plan.literals.push(Literal { field, value, joins: field.family(plan.members) });
+            }
             Err(text) => self.fault(path, text),
         }
     }

@@ -26,15 +26,22 @@ pub(super) enum Value {
     Text(Box<str>),
     Word(&'static str),
     Bool(bool),
-    Time(Timestamp),
+    /// A time, and the vendor's text if that is how we write it.
+    Time(Timestamp, Option<Index>),
     /// The text of a JSON number.
     Number(Box<str>),
-    /// The elements of an array.
-    List {
-        array: Index,
-        members: &'static [Member],
-        elements: Vec<Vec<(Field, Self)>>,
-    },
+    List(Box<List>),
+}
+
+/// The elements of an array.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct List {
+    pub array: Index,
+    pub members: &'static [Member],
+    /// Of all elements, one after the other.
+    pub values: Vec<(Field, Value)>,
+    /// Where each element's values end.
+    pub ends: Vec<usize>,
 }
 
 /// What came of a value.
@@ -48,6 +55,12 @@ pub(super) enum Converted {
     No,
     /// Not mapped: not what was expected.
     Odd,
+}
+
+/// Whether a value passes as it stands: most do, and are not looked at any closer.
+#[inline]
+pub(super) fn passes(document: &Document, at: Index, shape: Shape) -> bool {
+    shape == Shape::Text && document.kind(at) == Kind::Plain && document.bytes(at) - 2 <= TEXT_BYTES_MAX
 }
 
 /// Converts the value at `at`; `text` is its text after cutting and translating, if there was any of that.
@@ -105,7 +118,7 @@ fn kind(document: &Document, at: Index, wanted: &[Kind], value: Value) -> Conver
 
 fn verbatim(document: &Document, at: Index) -> Converted {
     match document.kind(at) {
-        Kind::Plain | Kind::Escaped if document.raw(at).len() - 2 > TEXT_BYTES_MAX => Converted::No,
+        Kind::Plain | Kind::Escaped if document.bytes(at) - 2 > TEXT_BYTES_MAX => Converted::No,
         Kind::Plain | Kind::Escaped => Converted::Whole(Value::Verbatim(at)),
         Kind::Number => Converted::Whole(Value::Text(document.raw(at).into())),
         Kind::Null | Kind::Bool | Kind::Array | Kind::Object => Converted::Odd,
@@ -118,8 +131,12 @@ fn converted_time(document: &Document, at: Index, text: &str) -> Converted {
         _ => time::from_text(text),
     };
     match reading {
-        Some(reading) if reading.exact => Converted::Whole(Value::Time(reading.at)),
-        Some(reading) => Converted::Part(Value::Time(reading.at)),
+        Some(reading) if reading.exact => {
+            let ours =
+                reading.ours && document.kind(at) == Kind::Plain && document.bytes(at) == text.len() + 2;
+            Converted::Whole(Value::Time(reading.at, ours.then_some(at)))
+        }
+        Some(reading) => Converted::Part(Value::Time(reading.at, None)),
         None => Converted::Odd,
     }
 }

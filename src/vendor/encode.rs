@@ -1,18 +1,19 @@
 //! Writes the `data` object of an event, in the order of the specification, straight into one buffer.
 
+use http::HeaderName;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
     Mapping, Plan, Reading,
     convert::Value,
-    map::{IP_VERSION, REGION_ISO, Usage},
+    map::Usage,
     unmapped::{Place, Redactor},
 };
 use crate::{
     identity::{
         VERSION,
-        data::{Field, MEMBERS, Shape, member},
+        data::{Field, MEMBERS, Member, member},
         time,
     },
     json::{Document, Kind, write},
@@ -23,7 +24,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Verification {
     pub method: &'static str,
-    pub header: Option<String>,
+    pub header: Option<HeaderName>,
     pub assurance: Assurance,
     /// The id of the secret that matched, if the operator gave it one.
     pub key_id: Option<std::sync::Arc<str>>,
@@ -52,6 +53,27 @@ constants! {
     UNMAPPED = "unmapped";
 }
 
+/// The members that have a value although no rule gave them one, in their order; the last member is one of them.
+const OWN: [Field; 17] = [
+    SCHEMA_VERSION,
+    EVENT,
+    RECEIVED_AT,
+    TIME_SOURCE,
+    OUTCOME,
+    SEVERITY,
+    TEST,
+    TAGS,
+    NAME,
+    VENDOR_EVENT,
+    MAPPING,
+    VERIFICATION,
+    REDACTED,
+    RAW_SHA256,
+    RAW_BYTES,
+    RAW,
+    UNMAPPED,
+];
+
 /// Appends the event's `data` to `out`.
 pub fn data(
     out: &mut Vec<u8>,
@@ -66,26 +88,26 @@ pub fn data(
     let is_object = document.kind(Document::ROOT) == Kind::Object;
     match (reading.mapping, reading.item) {
         _ if !is_object => unmapped.extend_from_slice(b"{}"),
-        (Mapping::Passthrough, None) => redactor.whole(&mut unmapped, Document::ROOT, &Place::root()),
+        (Mapping::Passthrough, None) => redactor.whole(&mut unmapped, Document::ROOT, Place::ROOT),
         (Mapping::Passthrough, item) => redactor.leftovers(&mut unmapped, &Usage::new(document), item),
         (Mapping::Full | Mapping::Partial, item) => redactor.leftovers(&mut unmapped, &reading.usage, item),
     }
     let mut raw = Vec::new();
     if plan.options.include_raw || !is_object {
-        redactor.whole(&mut raw, Document::ROOT, &Place::root());
+        redactor.whole(&mut raw, Document::ROOT, Place::ROOT);
     }
     let mut encoder = Encoder { plan, reading, document, redactor, received_at, verification, unmapped, raw };
     let mut values = reading.values.iter().peekable();
     let mut nest = Nest::begin(out);
-    for at in 0..MEMBERS.len() {
-        // Unwrap safety: there are fewer than 256 members.
-        let field = Field(u8::try_from(at).expect("a byte"));
-        let value = values.next_if(|(known, _)| *known == field).map(|(_, value)| value);
-        match value.filter(|_| {
-            field != SEVERITY || !encoder.plan.options.severities.contains_key(&reading.event_type)
-        }) {
-            Some(value) => encoder.value(nest.member(field.path(MEMBERS)), value, &Place::root()),
-            None if encoder.has(field) => encoder.constant(nest.member(field.path(MEMBERS)), field),
+    for own in OWN {
+        // What the vendor's values have is in the order of the members, too.
+        while let Some((field, value)) = values.next_if(|(field, _)| *field < own) {
+            encoder.value(nest.member(field.of(MEMBERS)), value, Place::ROOT);
+        }
+        let overridden = own == SEVERITY && plan.options.severities.contains_key(&reading.event_type);
+        match values.next_if(|(field, _)| *field == own).filter(|_| !overridden) {
+            Some((_, value)) => encoder.value(nest.member(own.of(MEMBERS)), value, Place::ROOT),
+            None if encoder.has(own) => encoder.constant(nest.member(own.of(MEMBERS)), own),
             None => {}
         }
     }
@@ -104,14 +126,12 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// Whether a member has a value although no rule gave it one.
+    /// Whether one of `OWN` has something to say.
     fn has(&self, field: Field) -> bool {
         match field {
             REDACTED => self.redactor.redacted().len() > 0,
             RAW => !self.raw.is_empty(),
-            OUTCOME | SEVERITY | TEST | TAGS => true,
-            IP_VERSION | REGION_ISO => false,
-            _ => field.shape(MEMBERS) == Shape::Constant,
+            _ => true,
         }
     }
 
@@ -152,27 +172,31 @@ impl<'a> Encoder<'a> {
             RAW_BYTES => out.extend_from_slice(self.document.text().len().to_string().as_bytes()),
             RAW => out.append(&mut self.raw),
             UNMAPPED => out.append(&mut self.unmapped),
-            // Unreachable by `has`; an empty text beats a panic.
+            // None of `OWN`; an empty text beats a panic.
             _ => write::string(out, ""),
         }
     }
 
     fn verification(&self, out: &mut Vec<u8>) {
         let verification = self.verification;
-        let mut nest = Nest::begin(out);
-        write::string(nest.member("method"), verification.method);
+        out.push(b'{');
+        let mut text = |name, text| {
+            write::name(out, name);
+            write::string(out, text);
+        };
+        text("method", verification.method);
         if let Some(header) = &verification.header {
-            write::string(nest.member("header"), header);
+            text("header", header.as_str());
         }
-        write::string(nest.member("assurance"), verification.assurance.as_str());
+        text("assurance", verification.assurance.as_str());
         if let Some(id) = &verification.key_id {
-            write::string(nest.member("key_id"), id);
+            text("key_id", id);
         }
-        nest.end();
+        out.push(b'}');
     }
 
     /// Writes a member's value; `place` is the element of the vendor's list it belongs to, or the document.
-    fn value(&mut self, out: &mut Vec<u8>, value: &Value, place: &Place<'a>) {
+    fn value(&mut self, out: &mut Vec<u8>, value: &Value, place: Place<'_>) {
         let document = self.document;
         match value {
             Value::Verbatim(at) => out.extend_from_slice(document.raw(*at).as_bytes()),
@@ -181,21 +205,27 @@ impl<'a> Encoder<'a> {
             Value::Text(text) => write::string(out, text),
             Value::Word(word) => write::string(out, word),
             Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
-            Value::Time(at) => {
+            Value::Time(_, Some(at)) => out.extend_from_slice(document.raw(*at).as_bytes()),
+            Value::Time(at, None) => {
                 out.push(b'"');
                 time::write(out, *at);
                 out.push(b'"');
             }
             Value::Number(text) => out.extend_from_slice(text.as_bytes()),
-            Value::List { array, members, elements } => {
+            Value::List(list) => {
                 out.push(b'[');
-                for (element, place) in elements.iter().zip(place.elements(document, *array)) {
+                let above = self.redactor.path_to(place, list.array);
+                let mut values = list.values.iter();
+                let mut written = 0;
+                for ((nth, at), end) in (0..).zip(document.elements(list.array)).zip(&list.ends) {
                     write::comma(out);
+                    let place = Place { at, above: &above, nth: Some(nth) };
                     let mut nest = Nest::begin(out);
-                    for (field, value) in element {
-                        self.value(nest.member(field.path(members)), value, &place);
+                    for (field, value) in values.by_ref().take(end - written) {
+                        self.value(nest.member(field.of(list.members)), value, place);
                     }
                     nest.end();
+                    written = *end;
                 }
                 out.push(b']');
             }
@@ -206,35 +236,91 @@ impl<'a> Encoder<'a> {
 /// Writes members with dotted paths as objects inside objects.
 struct Nest<'a> {
     out: &'a mut Vec<u8>,
-    open: Vec<&'static str>,
+    /// The path of what is open.
+    parent: &'static str,
 }
 
 impl<'a> Nest<'a> {
     fn begin(out: &'a mut Vec<u8>) -> Self {
         out.push(b'{');
-        Self { out, open: Vec::new() }
+        Self { out, parent: "" }
     }
 
     /// Writes everything before the member's value.
-    fn member(&mut self, path: &'static str) -> &mut Vec<u8> {
-        let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
-        let steps = || parents.split('.').filter(|step| !step.is_empty());
-        let shared = self.open.iter().zip(steps()).take_while(|(open, step)| **open == *step).count();
-        for _ in self.open.drain(shared..) {
-            self.out.push(b'}');
+    fn member(&mut self, member: Member) -> &mut Vec<u8> {
+        if member.parent != self.parent {
+            self.enter(member.parent);
         }
-        for step in steps().skip(shared) {
-            write::name(self.out, step);
-            self.out.push(b'{');
-            self.open.push(step);
-        }
-        write::name(self.out, name);
+        write::name(self.out, member.name);
         self.out
     }
 
-    fn end(self) {
-        for _ in 0..=self.open.len() {
+    fn enter(&mut self, parent: &'static str) {
+        let (open, wanted) = (self.parent.as_bytes(), parent.as_bytes());
+        let same = open.iter().zip(wanted).take_while(|(open, wanted)| open == wanted).count();
+        // Whole steps alone are shared.
+        let ends = |path: &[u8]| path.get(same).is_none_or(|byte| *byte == b'.');
+        let shared = match ends(open) && ends(wanted) {
+            true => same,
+            false => open[..same].iter().rposition(|byte| *byte == b'.').unwrap_or(0),
+        };
+        for _ in steps(&open[shared..]) {
             self.out.push(b'}');
         }
+        for step in steps(&wanted[shared..]) {
+            write::comma(self.out);
+            self.out.push(b'"');
+            self.out.extend_from_slice(step);
+            self.out.extend_from_slice(b"\":{");
+        }
+        self.parent = parent;
+    }
+
+    fn end(mut self) {
+        self.enter("");
+        self.out.push(b'}');
+    }
+}
+
+fn steps(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'.').filter(|step| !step.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::data::Shape;
+
+    #[test]
+    fn objects_are_opened_and_closed_where_paths_part() {
+        let mut out = Vec::new();
+        let mut nest = Nest::begin(&mut out);
+        for path in [
+            "approval.id",
+            "approval.group.id",
+            "approval.group.name",
+            "approval.approver.id",
+            "approval.requestor",
+            "device.os.name",
+            "device.browser.name",
+            "tags",
+            "vendor.name",
+        ] {
+            nest.member(member(path).of(MEMBERS)).push(b'1');
+        }
+        nest.end();
+        let expected = r#"{"approval":{"id":1,"group":{"id":1,"name":1},"approver":{"id":1},"requestor":1},"device":{"os":{"name":1},"browser":{"name":1}},"tags":1,"vendor":{"name":1}}"#;
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_ours_is_in_order_and_complete() {
+        assert!(OWN.is_sorted());
+        let constants = (0..).zip(MEMBERS).filter(|(_, member)| member.shape == Shape::Constant);
+        let theirs = [member("network.ip_version"), member("geo.region_iso")];
+        assert!(
+            constants.map(|(at, _)| Field(at)).all(|field| OWN.contains(&field) || theirs.contains(&field))
+        );
+        assert_eq!(OWN.last().map(|field| usize::from(field.0)), Some(MEMBERS.len() - 1));
     }
 }

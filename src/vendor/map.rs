@@ -5,9 +5,9 @@ use std::{borrow::Cow, net::IpAddr};
 
 use super::{
     compile::{Assignment, FieldPlan, Rules},
-    convert::{Converted, Value, convert},
+    convert::{Converted, List, Value, convert, passes},
     format::Pick,
-    paths::{ELEMENTS_MAX, Found},
+    paths::{ELEMENTS_MAX, Found, Places},
 };
 use crate::{
     identity::data::{Field, Shape, member},
@@ -35,37 +35,39 @@ pub(super) const REGION_ISO: Field = member("geo.region_iso");
 pub(super) const IP: Field = member("network.ip");
 pub(super) const IP_VERSION: Field = member("network.ip_version");
 
-/// Fills the members of a plan, in their order.
+/// Fills the members of a plan, in their order, behind what is there. `lists` holds the elements of the arrays that become
+/// lists.
 pub(super) fn fill(
+    values: &mut Vec<(Field, Value)>,
     plan: &FieldPlan,
     document: &Document,
-    found: &Found,
+    places: Places<'_>,
+    lists: Option<&Found>,
     usage: &mut Usage,
-) -> Vec<(Field, Value)> {
-    let mut values: Vec<(Field, Value)> = Vec::with_capacity(plan.assignments.len() + 4);
+) {
+    let start = values.len();
     for assignment in &plan.assignments {
-        if values.last().is_some_and(|(field, _)| *field == assignment.field) {
+        if values[start..].last().is_some_and(|(field, _)| *field == assignment.field) {
             continue;
         }
-        if let Some(value) = assign(assignment, plan, document, found, usage) {
+        if let Some(value) = assign(assignment, document, places, lists, usage) {
             values.push((assignment.field, value));
         }
     }
-    let mapped = values.len();
-    for (field, literal) in &plan.literals {
-        let path = field.path(plan.members);
+    let mapped = start..values.len();
+    for literal in &plan.literals {
+        let mapped = &values[mapped.clone()];
         // A literal alone says nothing: it joins members that came from the vendor.
-        let joins = path.rsplit_once('.').is_none_or(|(parent, _)| {
-            values[..mapped].iter().any(|(other, _)| {
-                other.path(plan.members).strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'))
-            })
-        });
-        if joins && !values[..mapped].iter().any(|(known, _)| known == field) {
-            values.push((*field, literal.clone()));
+        let joins = literal
+            .joins
+            .is_none_or(|(first, last)| mapped.iter().any(|(field, _)| (first..=last).contains(field)));
+        if joins && !mapped.iter().any(|(field, _)| *field == literal.field) {
+            values.push((literal.field, literal.value.clone()));
         }
     }
-    values.sort_by_key(|(field, _)| *field);
-    values
+    if values.len() > mapped.end {
+        values[start..].sort_unstable_by_key(|(field, _)| *field);
+    }
 }
 
 /// Adds the members that follow from others.
@@ -78,21 +80,28 @@ pub(super) fn derive(values: &mut Vec<(Field, Value)>, document: &Document) {
         let fits = (1..=3).contains(&region.len()) && region.bytes().all(|byte| byte.is_ascii_alphanumeric());
         fits.then(|| format!("{country}-{}", region.to_ascii_uppercase()))
     });
-    values.extend(version.map(|version| (IP_VERSION, Value::Number(version.into()))));
-    values.extend(region_iso.map(|code| (REGION_ISO, Value::Text(code.into()))));
-    values.sort_by_key(|(field, _)| *field);
+    let version = version.map(|version| (IP_VERSION, Value::Number(version.into())));
+    let region_iso = region_iso.map(|code| (REGION_ISO, Value::Text(code.into())));
+    for (field, value) in version.into_iter().chain(region_iso) {
+        let place = values.partition_point(|(known, _)| *known < field);
+        values.insert(place, (field, value));
+    }
 }
 
 fn assign(
     assignment: &Assignment,
-    plan: &FieldPlan,
     document: &Document,
-    found: &Found,
+    places: Places<'_>,
+    lists: Option<&Found>,
     usage: &mut Usage,
 ) -> Option<Value> {
-    let shape = assignment.field.shape(plan.members);
-    let source = found.first(document, &assignment.slots)?;
+    let shape = assignment.shape;
+    let source = places.first(document, &assignment.slots)?;
     let Some(rules) = assignment.rules.as_deref() else {
+        if passes(document, source, shape) {
+            usage.consume(source);
+            return Some(Value::Verbatim(source));
+        }
         return usage.take(document, source, convert(document, source, None, shape), false);
     };
     if rules.pick.is_some() && document.kind(source) != Kind::Array {
@@ -100,10 +109,10 @@ fn assign(
         return None;
     }
     if let Some(each) = &rules.each {
-        return list(each, assignment, document, source, found, usage);
+        return list(each, assignment, document, source, places, lists?, usage);
     }
     let at = picked(rules, document, source, usage)?;
-    if let Some(other) = rules.same_as.and_then(|slot| found.get(slot))
+    if let Some(other) = rules.same_as.and_then(|slot| places.get(slot))
         && document.raw(other) != document.raw(at)
     {
         usage.partial = true;
@@ -167,7 +176,7 @@ enum Edited<'a> {
     Odd,
 }
 
-fn edited<'a>(rules: &Rules, document: &'a Document, at: Index) -> Edited<'a> {
+fn edited<'a>(rules: &'a Rules, document: &'a Document, at: Index) -> Edited<'a> {
     if rules.words.is_none() && rules.split.is_none() && rules.has.is_none() && rules.lacks.is_none() {
         return Edited::Verbatim;
     }
@@ -178,7 +187,7 @@ fn edited<'a>(rules: &Rules, document: &'a Document, at: Index) -> Edited<'a> {
         return Edited::Excluded;
     }
     if let Some(words) = &rules.words {
-        return words.get(&*text).map_or(Edited::Odd, |word| Edited::Text(Cow::Owned(word.clone())));
+        return words.get(&*text).map_or(Edited::Odd, |word| Edited::Text(Cow::Borrowed(word)));
     }
     match &rules.split {
         Some((by, part)) => match text.split(by.as_str()).nth(*part) {
@@ -195,10 +204,11 @@ fn list(
     assignment: &Assignment,
     document: &Document,
     source: Index,
-    found: &Found,
+    places: Places<'_>,
+    lists: &Found,
     usage: &mut Usage,
 ) -> Option<Value> {
-    let slot = assignment.slots.iter().copied().find(|slot| found.get(*slot) == Some(source))?;
+    let slot = assignment.slots.iter().copied().find(|slot| places.get(*slot) == Some(source))?;
     let odd = |at| document.kind(at) != Kind::Object;
     let elements = document.elements(source);
     if document.kind(source) != Kind::Array
@@ -207,9 +217,19 @@ fn list(
         usage.partial = true;
         return None;
     }
-    let elements = found.each(slot).map(|(_, found)| fill(each, document, found, usage)).collect();
+    let elements = lists.each(slot);
+    let mut list = List {
+        array: source,
+        members: each.members,
+        values: Vec::with_capacity(elements.len() * each.assignments.len()),
+        ends: Vec::with_capacity(elements.len()),
+    };
+    for places in elements {
+        fill(&mut list.values, each, document, places, None, usage);
+        list.ends.push(list.values.len());
+    }
     usage.consume_if_empty(document, source);
-    Some(Value::List { array: source, members: each.members, elements })
+    Some(Value::List(Box::new(list)))
 }
 
 // === impl Usage ===
@@ -289,9 +309,9 @@ impl Value {
             Self::Json(_)
             | Self::Tags(_)
             | Self::Bool(_)
-            | Self::Time(_)
+            | Self::Time(..)
             | Self::Number(_)
-            | Self::List { .. } => None,
+            | Self::List(_) => None,
         }
     }
 }

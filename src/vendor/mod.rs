@@ -23,7 +23,7 @@ use self::{
     convert::Value,
     format::VendorFile,
     map::{Usage, derive, fill},
-    paths::Found,
+    paths::{Found, Places, Slot},
     text::IdPart,
 };
 use crate::{
@@ -166,8 +166,8 @@ impl Plan {
     ///
     /// A member that the mapping reads stands twice, or the array is too long.
     pub fn read(&self, document: &Document) -> Result<Vec<Reading>, Unreadable> {
-        let whole = self.paths.read(document, Document::ROOT, None)?;
-        let array = self.items.and_then(|slot| whole.get(slot));
+        let whole = self.paths.read(document, None)?;
+        let array = self.items.and_then(|slot| whole.document().get(slot));
         let Some(array) = array.filter(|at| document.kind(*at) == Kind::Array) else {
             return Ok(vec![self.event(document, &whole, None)]);
         };
@@ -175,32 +175,34 @@ impl Plan {
             return Err(Unreadable::TooMany);
         }
         let event = |item| {
-            let found = self.paths.read(document, Document::ROOT, Some(item))?;
+            let found = self.paths.read(document, Some(item))?;
             Ok(self.event(document, &found, Some((array, item))))
         };
         document.elements(array).map(event).collect()
     }
 
     fn event(&self, document: &Document, found: &Found, item: Option<(Index, Index)>) -> Reading {
-        let (name, named_by) = self.name(document, found);
-        let rule = name.as_deref().and_then(|name| self.rule(name, document, found));
+        let places = found.document();
+        let (name, named_by) = self.name(document, places);
+        let rule = name.as_deref().and_then(|name| self.rule(name, document, places));
         let mut usage = Usage::new(document);
         let mut values = Vec::new();
         let mut subject = None;
         let mut correlation_id = None;
         if let Some(rule) = rule {
-            values = fill(&rule.fields, document, found, &mut usage);
+            values.reserve_exact(rule.fields.assignments.len() + rule.fields.literals.len());
+            fill(&mut values, &rule.fields, document, places, Some(found), &mut usage);
             derive(&mut values, document);
-            subject = rule.subject.as_ref().and_then(|template| template.render(document, found));
-            let correlated = found.first(document, &rule.correlation);
+            subject = rule.subject.as_ref().and_then(|template| template.render(document, places));
+            let correlated = places.first(document, &rule.correlation);
             correlation_id = correlated.and_then(|at| document.scalar(at)).and_then(attribute);
-            usage.partial |= rule.required.iter().any(|slot| found.first(document, &[*slot]).is_none());
+            usage.partial |= rule.required.iter().any(|slot| places.first(document, &[*slot]).is_none());
         }
         for slot in named_by {
-            found.get(slot).into_iter().for_each(|at| usage.consume(at));
+            places.get(*slot).into_iter().for_each(|at| usage.consume(at));
         }
         for (slot, expected) in &self.expect {
-            let Some(at) = found.get(*slot) else { continue };
+            let Some(at) = places.get(*slot) else { continue };
             if document.string(at).as_deref() == Some(expected) {
                 usage.consume(at);
             } else {
@@ -210,10 +212,10 @@ impl Plan {
         let get = |field: Field| values.iter().find(|(known, _)| *known == field).map(|(_, value)| value);
         let text = |field| get(field).and_then(|value| value.text(document)).and_then(attribute);
         let occurred_at =
-            get(OCCURRED_AT).and_then(|value| if let Value::Time(at) = value { Some(*at) } else { None });
+            get(OCCURRED_AT).and_then(|value| if let Value::Time(at, _) = value { Some(*at) } else { None });
         let event_type = rule.map_or(EventType::VendorEvent, |rule| rule.event_type);
         let (identity, own_id) =
-            self.identity(document, found, rule, name.as_deref(), occurred_at.is_some(), item);
+            self.identity(document, places, rule, name.as_deref(), occurred_at.is_some(), item);
         let mapping = match rule {
             Some(rule) if event_type != EventType::VendorEvent || rule.partial => {
                 if rule.partial || usage.partial || !own_id { Mapping::Partial } else { Mapping::Full }
@@ -240,21 +242,21 @@ impl Plan {
     }
 
     /// The event's name, and the pointers it was read from.
-    fn name(&self, document: &Document, found: &Found) -> (Option<String>, Vec<paths::Slot>) {
+    fn name(&self, document: &Document, places: Places<'_>) -> (Option<Cow<'_, str>>, &[Slot]) {
         if let Some(name) = &self.options.event {
-            return (Some(name.clone()), Vec::new());
+            return (Some(Cow::Borrowed(name)), &[]);
         }
         for (when, template, read) in &self.names {
-            if (when.is_empty() || found.first(document, when).is_some())
-                && let Some(name) = template.render(document, found)
+            if (when.is_empty() || places.first(document, when).is_some())
+                && let Some(name) = template.render(document, places)
             {
-                return (Some(name), read.clone());
+                return (Some(Cow::Owned(name)), read);
             }
         }
-        (None, Vec::new())
+        (None, &[])
     }
 
-    fn rule(&self, name: &str, document: &Document, found: &Found) -> Option<&EventPlan> {
+    fn rule(&self, name: &str, document: &Document, places: Places<'_>) -> Option<&EventPlan> {
         let same = |left: &[u8], right: &[u8]| {
             if self.ignore_name_case { left.eq_ignore_ascii_case(right) } else { left == right }
         };
@@ -264,7 +266,7 @@ impl Plan {
             }
             None => same(name.as_bytes(), pattern.as_bytes()),
         };
-        let holds = |when: &[_]| when.is_empty() || found.first(document, when).is_some();
+        let holds = |when: &[_]| when.is_empty() || places.first(document, when).is_some();
         self.events.iter().find(|rule| rule.names.iter().any(fits) && holds(&rule.when))
     }
 
@@ -272,7 +274,7 @@ impl Plan {
     fn identity(
         &self,
         document: &Document,
-        found: &Found,
+        places: Places<'_>,
         rule: Option<&EventPlan>,
         name: Option<&str>,
         has_time: bool,
@@ -285,13 +287,13 @@ impl Plan {
         let own: &[IdPart] = rule.filter(|rule| !rule.id.is_empty()).map_or(&self.id, |rule| &rule.id);
         let begin = || Recipe::new(&self.vendor);
         let recipe =
-            own.iter().try_fold(begin(), |recipe, part| part.add(recipe, document, found, name.as_deref()));
+            own.iter().try_fold(begin(), |recipe, part| part.add(recipe, document, places, name.as_deref()));
         let window = self.window.as_ref().filter(|_| rule.is_some_and(|rule| rule.window));
         match (recipe.filter(|_| !own.is_empty()), window) {
             (Some(recipe), None) => (Identity::Fixed(recipe.id()), true),
             (Some(recipe), Some(window)) => {
                 let group = window.group.iter().fold(begin(), |group, slot| {
-                    let value = found.first(document, &[*slot]).and_then(|at| document.scalar(at));
+                    let value = places.first(document, &[*slot]).and_then(|at| document.scalar(at));
                     group.part(value.as_deref())
                 });
                 let (kind, group) = (recipe.clone().id().key(), group.id().key());

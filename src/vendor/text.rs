@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     format::Part,
-    paths::{Found, Paths, Slot},
+    paths::{Paths, Places, Slot},
 };
 use crate::{identity::Recipe, json::Document};
 
@@ -59,10 +59,10 @@ impl Template {
 
     /// The text, if every pointer has a string or number that says something.
     #[must_use]
-    pub(super) fn render(&self, document: &Document, found: &Found) -> Option<String> {
+    pub(super) fn render(&self, document: &Document, places: Places<'_>) -> Option<String> {
         let mut text = String::new();
         for (before, slot) in &self.pieces {
-            let value = found.first(document, &[*slot])?;
+            let value = places.first(document, &[*slot])?;
             text.push_str(before);
             text.push_str(&document.scalar(value)?);
         }
@@ -98,7 +98,7 @@ impl IdPart {
         &self,
         recipe: Recipe,
         document: &Document,
-        found: &Found,
+        places: Places<'_>,
         name: Option<&str>,
     ) -> Option<Recipe> {
         match self {
@@ -106,11 +106,11 @@ impl IdPart {
             Self::Name => Some(recipe.part(Some(name?))),
             Self::Value { slots, or_null } => {
                 let text: Option<Cow<'_, str>> =
-                    found.first(document, slots).and_then(|value| document.scalar(value));
+                    places.first(document, slots).and_then(|value| document.scalar(value));
                 (text.is_some() || *or_null).then(|| recipe.part(text.as_deref()))
             }
             Self::Hash(slot) => {
-                let raw = document.raw(found.first(document, &[*slot])?);
+                let raw = document.raw(places.first(document, &[*slot])?);
                 Some(recipe.part(Some(&hex::encode(Sha256::digest(raw)))))
             }
         }

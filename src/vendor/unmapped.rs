@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use super::map::Usage;
 use crate::{
     identity::redact::{REDACTED, Redactions},
-    json::{Document, Index, Kind, write},
+    json::{Document, Index, Kind, Step, write},
 };
 
 /// Bytes of pointers to secrets that an event lists. Further secrets are replaced, and not listed: each pointer repeats
@@ -16,37 +16,24 @@ const LISTED_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Redactor<'a> {
     document: &'a Document,
     redactions: &'a Redactions,
-    path: Vec<Cow<'a, str>>,
+    path: Vec<Step>,
     /// What was replaced, and the JSON Pointers to it.
     redacted: BTreeMap<Index, String>,
     listed_bytes: usize,
 }
 
-/// A value whose path is known, so that those of values in it are found from there.
-pub(super) struct Place<'a> {
-    at: Index,
-    path: Vec<Cow<'a, str>>,
+/// A value whose path is known, so that those of values in it are found from there: an element of an array, or the
+/// document.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'p> {
+    pub at: Index,
+    /// The path of the array.
+    pub above: &'p [Step],
+    pub nth: Option<u32>,
 }
 
-impl<'a> Place<'a> {
-    pub(super) fn root() -> Self {
-        Self { at: Document::ROOT, path: Vec::new() }
-    }
-
-    /// Of an array at a place, its elements' places.
-    pub(super) fn elements(&self, document: &'a Document, array: Index) -> impl Iterator<Item = Self> {
-        let path = self.path_to(document, array);
-        document.elements(array).enumerate().map(move |(nth, at)| Self {
-            at,
-            path: path.iter().cloned().chain([Cow::Owned(nth.to_string())]).collect(),
-        })
-    }
-
-    fn path_to(&self, document: &'a Document, at: Index) -> Vec<Cow<'a, str>> {
-        let mut path = self.path.clone();
-        path.extend(document.path(self.at, at));
-        path
-    }
+impl Place<'_> {
+    pub(super) const ROOT: Self = Self { at: Document::ROOT, above: &[], nth: None };
 }
 
 impl<'a> Redactor<'a> {
@@ -68,16 +55,24 @@ impl<'a> Redactor<'a> {
         }
     }
 
+    /// The path of a value below `place`.
+    pub(super) fn path_to(&self, place: Place<'_>, at: Index) -> Vec<Step> {
+        let mut path = place.above.to_vec();
+        path.extend(place.nth.map(Step::Nth));
+        path.extend(self.document.path(place.at, at));
+        path
+    }
+
     /// Writes a whole value below `place`.
-    pub(super) fn whole(&mut self, out: &mut Vec<u8>, at: Index, place: &Place<'a>) {
-        self.path = place.path_to(self.document, at);
+    pub(super) fn whole(&mut self, out: &mut Vec<u8>, at: Index, place: Place<'_>) {
+        self.path = self.path_to(place, at);
         self.copy(out, at);
         self.path.clear();
     }
 
     /// Writes an object of strings: other values as their JSON text, nulls not at all.
-    pub(super) fn tags(&mut self, out: &mut Vec<u8>, at: Index, place: &Place<'a>) {
-        self.path = place.path_to(self.document, at);
+    pub(super) fn tags(&mut self, out: &mut Vec<u8>, at: Index, place: Place<'_>) {
+        self.path = self.path_to(place, at);
         out.push(b'{');
         for (name, value) in self.document.members(at) {
             if self.document.kind(value) == Kind::Null {
@@ -110,7 +105,7 @@ impl<'a> Redactor<'a> {
         usage: &Usage,
         item: Option<(Index, Index)>,
     ) -> bool {
-        if usage.is_consumed(at) || self.document.says_nothing(at) {
+        if self.is_gone(at, usage) {
             return false;
         }
         if self.replaced(out, at) {
@@ -123,6 +118,9 @@ impl<'a> Redactor<'a> {
                 let empty = members.peek().is_none();
                 let mut any = empty;
                 for (name, value) in members {
+                    if self.is_gone(value, usage) {
+                        continue;
+                    }
                     let mark = out.len();
                     self.begin_member(out, name);
                     let left = self.leftover(out, value, usage, item);
@@ -137,8 +135,9 @@ impl<'a> Redactor<'a> {
             }
             Kind::Array => match item {
                 Some((array, item_at)) if array == at => {
-                    let position = self.document.elements(at).position(|element| element == item_at);
-                    self.path.push(Cow::Owned(position.unwrap_or(0).to_string()));
+                    let mut elements = (0..).zip(self.document.elements(at));
+                    let position = elements.find(|(_, element)| *element == item_at).map(|(nth, _)| nth);
+                    self.path.push(Step::Nth(position.unwrap_or(0)));
                     out.push(b'[');
                     let left = self.leftover(out, item_at, usage, None);
                     out.push(b']');
@@ -161,9 +160,14 @@ impl<'a> Redactor<'a> {
         }
     }
 
+    /// Whether a value was used, or says nothing.
+    fn is_gone(&self, at: Index, usage: &Usage) -> bool {
+        usage.is_consumed(at) || self.document.says_nothing(at)
+    }
+
     /// Whether anything in an array that says something was not used.
     fn is_left(&self, at: Index, usage: &Usage) -> bool {
-        if usage.is_consumed(at) || self.document.says_nothing(at) {
+        if self.is_gone(at, usage) {
             return false;
         }
         match self.document.kind(at) {
@@ -195,9 +199,9 @@ impl<'a> Redactor<'a> {
             }
             Kind::Array => {
                 out.push(b'[');
-                for (position, element) in self.document.elements(at).enumerate() {
+                for (nth, element) in (0..).zip(self.document.elements(at)) {
                     write::comma(out);
-                    self.path.push(Cow::Owned(position.to_string()));
+                    self.path.push(Step::Nth(nth));
                     self.copy(out, element);
                     self.path.pop();
                 }
@@ -215,18 +219,15 @@ impl<'a> Redactor<'a> {
             return false;
         }
         let nameable = !matches!(self.document.kind(at), Kind::Bool | Kind::Number);
-        if !self.redactions.hides(&self.path, nameable) {
+        if !self.redactions.hides(self.steps(), nameable) {
             return false;
         }
         write::string(out, REDACTED);
         if self.listed_bytes > LISTED_BYTES_MAX {
             return true;
         }
-        let pointer: String = self
-            .path
-            .iter()
-            .flat_map(|step| ["/".to_owned(), step.replace('~', "~0").replace('/', "~1")])
-            .collect();
+        let escaped = |step: Cow<'_, str>| step.replace('~', "~0").replace('/', "~1");
+        let pointer: String = self.steps().flat_map(|step| ["/".to_owned(), escaped(step)]).collect();
         self.listed_bytes += pointer.len();
         self.redacted.insert(at, pointer);
         true
@@ -237,7 +238,12 @@ impl<'a> Redactor<'a> {
         write::comma(out);
         out.extend_from_slice(self.document.raw(name).as_bytes());
         out.push(b':');
-        let step = self.document.string(name);
-        self.path.push(step.unwrap_or_else(|| Cow::Borrowed(self.document.raw(name))));
+        self.path.push(Step::Name(name));
+    }
+
+    /// The path as it is spelt in a pointer, but for the escapes there.
+    fn steps(&self) -> impl DoubleEndedIterator<Item = Cow<'a, str>> + ExactSizeIterator + Clone {
+        let document = self.document;
+        self.path.iter().map(move |step| document.step(*step))
     }
 }

@@ -25,7 +25,12 @@ fn verification(vendor: &str) -> encode::Verification {
         "authalert" => ("shared-secret", "x-authalert-secret", Assurance::SharedSecret),
         other => panic!("no such vendor: {other}"),
     };
-    encode::Verification { method, header: Some(header.to_owned()), assurance, key_id: None }
+    encode::Verification {
+        method,
+        header: Some(http::HeaderName::from_static(header)),
+        assurance,
+        key_id: None,
+    }
 }
 
 fn event(vendor: &str, plan: &Plan, body: &[u8]) -> Vec<u8> {

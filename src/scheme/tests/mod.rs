@@ -134,7 +134,7 @@ fn a_mismatch_has_one_of_four_labels() {
 fn what_a_verifier_says() {
     let of = |toml: &str| {
         let verifier = verifier(toml, &["MTEx"]);
-        let header = verifier.header().map(str::to_owned);
+        let header = verifier.header().map(|name| name.as_str().to_owned());
         (verifier.method(), header, verifier.assurance().as_str())
     };
     let says = |method, header: &str, assurance| (method, Some(header.to_owned()), assurance);
