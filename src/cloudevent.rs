@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use jiff::Timestamp;
 
 use crate::{
@@ -191,13 +191,12 @@ impl Context<'_> {
 /// An attribute that may become a header.
 struct Attribute {
     name: &'static str,
-    header: HeaderName,
+    header: &'static str,
 }
 
 macro_rules! attributes {
     ($($attribute:ident: $name:literal, $header:literal;)*) => {
-        $(static $attribute: Attribute =
-            Attribute { name: $name, header: HeaderName::from_static($header) };)*
+        $(static $attribute: Attribute = Attribute { name: $name, header: $header };)*
 
         static ATTRIBUTES: &[&Attribute] = &[$(&$attribute),*];
     };
@@ -225,7 +224,7 @@ attributes! {
 
 impl Attribute {
     fn put(&self, fields: &mut Fields, text: &str) {
-        fields.text(&self.header, &encoded(text));
+        fields.text(self.header, &encoded(text));
     }
 }
 

@@ -66,7 +66,7 @@ impl Attempts {
         let (outcome, fate) = match &due.content {
             Some(content) => {
                 let out = letter(&app, &due, content, at);
-                let answer = app.upstream.attempt(out, began + app.upstream.timeout()).await;
+                let answer = app.upstream.attempt(&out, began + app.upstream.timeout()).await;
                 let outcome = judge(answer);
                 let fate = fate(outcome.ending, due.tries, &app.schedule, fastrand::f64(), self.inbox.now());
                 (outcome, fate)

@@ -39,9 +39,9 @@ async fn deliver(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejec
     let (delivery, route) = (event.delivery(), event.route());
     let source = delivery.source();
     let trace = traceparent();
-    let out = || outgoing(&gateway, &claimed, &trace);
+    let out = outgoing(&gateway, &claimed, &trace);
     let began = Instant::now();
-    let outcome = route.app.upstream.deliver(out, delivery.deadline() - ANSWER_MARGIN).await;
+    let outcome = route.app.upstream.deliver(&out, delivery.deadline() - ANSWER_MARGIN).await;
     let took = began.elapsed();
     let now = gateway.clock().now();
     let event_type = event.reading().event_type;

@@ -1,14 +1,9 @@
-//! One new connection to the app: dialled, encrypted if asked, driven by a task of its own.
+//! A new way to the app: dialled, and encrypted if asked.
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream, lookup_host},
     time::timeout,
 };
@@ -17,16 +12,10 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore, crypto::ring},
 };
 
-use super::Target;
-
-/// Most bytes of the head of an answer that are read.
-const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
+use super::{Target, connection::Stream};
 
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
-
-/// The sending half of a connection. Dropping it lets the connection close.
-pub(super) type Connection = http1::SendRequest<Full<Bytes>>;
 
 /// The certificate authorities an https upstream may be certified by. Cheap to clone.
 #[derive(Clone)]
@@ -70,20 +59,24 @@ impl fmt::Debug for Roots {
     }
 }
 
-/// Opens a connection. `patience` is what the addresses of a name share; for the rest there is no deadline, and dropping
-/// the future gives up.
-pub(super) async fn connect(target: &Target, roots: &Roots, patience: Duration) -> io::Result<Connection> {
+/// Opens a way to the app; whether it is not encrypted. `patience` is what the addresses of a name share; for the rest there is
+/// no deadline, and dropping the future gives up.
+pub(super) async fn connect(
+    target: &Target,
+    roots: &Roots,
+    patience: Duration,
+) -> io::Result<(Box<dyn Stream>, bool)> {
     match target {
-        Target::Unix { socket, .. } => handshake(UnixStream::connect(socket).await?).await,
+        Target::Unix { socket, .. } => Ok((Box::new(UnixStream::connect(socket).await?), true)),
         Target::Tcp { host, port, tls, .. } => {
             let addresses = lookup_host((host.as_str(), *port)).await?.take(ADDRESSES_MAX).collect();
             let stream = dial(addresses, patience).await?;
             stream.set_nodelay(true)?;
             match tls {
-                None => handshake(stream).await,
+                None => Ok((Box::new(stream), true)),
                 Some(name) => {
                     let connector = TlsConnector::from(Arc::clone(&roots.0));
-                    handshake(connector.connect(name.clone(), stream).await?).await
+                    Ok((Box::new(connector.connect(name.clone(), stream).await?), false))
                 }
             }
         }
@@ -102,23 +95,6 @@ async fn dial(addresses: Vec<SocketAddr>, patience: Duration) -> io::Result<TcpS
         }
     }
     Err(error)
-}
-
-async fn handshake<T>(stream: T) -> io::Result<Connection>
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(ANSWER_HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to upstream ended");
-        }
-    });
-    Ok(sender)
 }
 
 #[cfg(test)]

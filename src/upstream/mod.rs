@@ -3,7 +3,9 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod answer;
 mod connect;
+mod connection;
 mod once;
 mod pool;
 mod retry;
@@ -13,21 +15,15 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io::Write, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
-    header::{CONTENT_LENGTH, HOST},
-};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http::StatusCode;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use self::{connect::Connection, pool::Pool};
 pub use self::{
     connect::{Roots, RootsError},
     once::once,
@@ -35,24 +31,25 @@ pub use self::{
     sign::{Signer, Undecodable},
     target::{Target, TargetError},
 };
-use crate::{clock::Clock, limit::Budget};
+use self::{
+    connection::{Answer, Connection, Fault},
+    pool::Pool,
+};
+use crate::{clock::Clock, fields::Fields, limit::Budget};
 
 /// Longest time to connect, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Most bytes of an answer's body that are read (and dropped). After more the connection is closed; the status counts.
-const ANSWER_BODY_BYTES_MAX: usize = 64 << 10;
+/// Room for the last line of a head, and its end.
+const LENGTH_LINE_BYTES: usize = 40;
 
 /// What a caller is told to wait when all of an upstream's `concurrency` is in use.
 const SATURATED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Fields that are added to a request: `Host` and `Content-Length`.
-pub const OWN_FIELDS: usize = 2;
-
-/// A request to the app, built and signed; only `Host` and `Content-Length` are added to it.
+/// A request to the app, built and signed; only `host` and `content-length` are added to it.
 #[derive(Clone)]
 pub struct Outgoing {
-    pub headers: HeaderMap,
+    pub fields: Fields,
     pub body: Bytes,
 }
 
@@ -106,8 +103,8 @@ impl Failure {
 pub struct Upstream {
     name: String,
     target: Target,
-    authority: HeaderValue,
-    uri: Uri,
+    /// The first lines of every request.
+    opening: String,
     roots: Roots,
     options: Options,
     clock: Clock,
@@ -122,8 +119,7 @@ impl Upstream {
     pub fn open(name: &str, target: Target, roots: Roots, options: Options, clock: Clock) -> Self {
         Self {
             name: name.to_owned(),
-            authority: target.authority(),
-            uri: target.path().clone().into(),
+            opening: opening(&target),
             target,
             roots,
             permits: Arc::new(Semaphore::new(
@@ -156,20 +152,15 @@ impl Upstream {
         &self.name
     }
 
-    /// Direct delivery: attempts within `retry`, `rate` and `concurrency`, all of them by `deadline`. `out` makes the
-    /// request, anew for each that may be sent.
+    /// Direct delivery: attempts within `retry`, `rate` and `concurrency`, all of them by `deadline`.
     ///
     /// # Errors
     /// The last attempt's failure, or [`Failure::Saturated`] without an attempt.
-    pub async fn deliver(
-        &self,
-        mut out: impl FnMut() -> Outgoing,
-        deadline: Instant,
-    ) -> Result<Delivered, Failure> {
+    pub async fn deliver(&self, out: &Outgoing, deadline: Instant) -> Result<Delivered, Failure> {
         let _permit = self.admit()?;
         let mut attempts = 1;
         loop {
-            let failure = match self.attempt(out(), deadline).await {
+            let failure = match self.attempt(out, deadline).await {
                 Ok(status) => return Ok(Delivered { status, attempts }),
                 Err(failure) => failure,
             };
@@ -202,21 +193,26 @@ impl Upstream {
     ///
     /// # Errors
     /// Any [`Failure`] but `Saturated`.
-    pub async fn attempt(&self, out: Outgoing, deadline: Instant) -> Result<StatusCode, Failure> {
-        let deadline = deadline.min(Instant::now() + self.options.timeout);
-        let mut request = self.request(out);
-        while let Some(mut connection) = self.pool.take(Instant::now()) {
-            // The last answer can be complete a moment before its connection is ready for the next request.
-            if !matches!(timeout_at(deadline, connection.ready()).await, Ok(Ok(()))) {
-                continue;
+    pub async fn attempt(&self, out: &Outgoing, deadline: Instant) -> Result<StatusCode, Failure> {
+        let now = Instant::now();
+        let deadline = deadline.min(now + self.options.timeout);
+        let head = self.head(out);
+        let answer = timeout_at(deadline, async {
+            while let Some(connection) = self.pool.take(now) {
+                match self.exchange(connection, &head, &out.body).await {
+                    Err(Fault::Unsent) => {}
+                    outcome => return outcome,
+                }
             }
-            match self.exchange(connection, request, deadline).await {
-                Ok(outcome) => return outcome,
-                Err(unsent) => request = unsent,
-            }
+            let connection = self.connect(deadline).await.map_err(|Unreachable| Fault::Unsent)?;
+            self.exchange(connection, &head, &out.body).await
+        });
+        match answer.await {
+            Ok(Ok(answer)) => self.judge(&answer),
+            Ok(Err(Fault::Unsent)) => Err(Failure::Unreachable),
+            Ok(Err(Fault::Broken)) => Err(Failure::Broken),
+            Err(_) => Err(Failure::Timeout),
         }
-        let connection = self.connect(deadline).await?;
-        self.exchange(connection, request, deadline).await.unwrap_or(Err(Failure::Unreachable))
     }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, Failure> {
@@ -228,72 +224,60 @@ impl Upstream {
         Ok(permit)
     }
 
-    fn request(&self, Outgoing { mut headers, body }: Outgoing) -> Request<Full<Bytes>> {
-        headers.insert(HOST, self.authority.clone());
-        headers.insert(CONTENT_LENGTH, body.len().into());
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers;
-        request
+    fn head(&self, out: &Outgoing) -> Vec<u8> {
+        let mut head =
+            Vec::with_capacity(self.opening.len() + out.fields.as_bytes().len() + LENGTH_LINE_BYTES);
+        head.extend_from_slice(self.opening.as_bytes());
+        head.extend_from_slice(out.fields.as_bytes());
+        // Writing into a Vec does not fail.
+        write!(head, "content-length: {}\r\n\r\n", out.body.len()).unwrap_or_default();
+        head
     }
 
-    async fn connect(&self, deadline: Instant) -> Result<Connection, Failure> {
+    async fn connect(&self, deadline: Instant) -> Result<Connection, Unreachable> {
         let patience = CONNECT_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
         let connecting = connect::connect(&self.target, &self.roots, patience);
         let error = match timeout(patience, connecting).await {
-            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Ok((stream, plain))) => return Ok(Connection::new(stream, plain)),
             Ok(Err(error)) => error,
             Err(elapsed) => elapsed.into(),
         };
         tracing::debug!(upstream = self.name, target = %self.target, %error, "no connection to upstream");
-        Err(Failure::Unreachable)
+        Err(Unreachable)
     }
 
-    /// Sends and hears the answer out; hands the request back if no byte of it was written.
-    async fn exchange(
-        &self,
-        mut connection: Connection,
-        request: Request<Full<Bytes>>,
-        deadline: Instant,
-    ) -> Result<Result<StatusCode, Failure>, Request<Full<Bytes>>> {
-        let answer = match timeout_at(deadline, connection.try_send_request(request)).await {
-            Ok(Ok(answer)) => answer,
-            // hyper returns the request exactly if it never began to write it.
-            Ok(Err(mut error)) => return error.take_message().map_or(Ok(Err(Failure::Broken)), Err),
-            Err(_) => return Ok(Err(Failure::Timeout)),
-        };
-        let (head, body) = answer.into_parts();
-        match timeout_at(deadline, drain(body)).await {
-            Ok(Ok(true)) => self.pool.put(connection, Instant::now()),
-            Ok(Ok(false)) => {}
-            Ok(Err(_)) => return Ok(Err(Failure::Broken)),
-            Err(_) => return Ok(Err(Failure::Timeout)),
+    /// Sends and hears the answer out; keeps the connection if it can be used again.
+    async fn exchange(&self, mut connection: Connection, head: &[u8], body: &[u8]) -> Result<Answer, Fault> {
+        let answer = connection.exchange(head, body).await?;
+        if answer.reusable {
+            self.pool.put(connection, Instant::now());
         }
-        Ok(self.judge(head.status, &head.headers))
+        Ok(answer)
     }
 
-    fn judge(&self, status: StatusCode, headers: &HeaderMap) -> Result<StatusCode, Failure> {
-        match status {
-            _ if status.is_success() => Ok(status),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                Err(Failure::Busy { status, retry_after: retry::retry_after(headers, &self.clock) })
+    fn judge(&self, answer: &Answer) -> Result<StatusCode, Failure> {
+        match answer.status {
+            status if status.is_success() => Ok(status),
+            status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+                let wait = answer.retry_after.as_deref();
+                Err(Failure::Busy {
+                    status,
+                    retry_after: wait.and_then(|text| retry::retry_after(text, &self.clock)),
+                })
             }
-            _ => Err(Failure::Refused(status)),
+            status => Err(Failure::Refused(status)),
         }
     }
 }
 
-/// Reads a body to its end: true if it ended within [`ANSWER_BODY_BYTES_MAX`].
-async fn drain(mut body: Incoming) -> Result<bool, hyper::Error> {
-    let mut left = ANSWER_BODY_BYTES_MAX;
-    while let Some(frame) = body.frame().await {
-        match left.checked_sub(frame?.data_ref().map_or(0, Bytes::len)) {
-            Some(rest) => left = rest,
-            None => return Ok(false),
-        }
-    }
-    Ok(true)
+/// There is no connection.
+struct Unreachable;
+
+fn opening(target: &Target) -> String {
+    let authority = target.authority();
+    // Unwrap safety: a target is visible ASCII.
+    let host = authority.to_str().expect("visible ASCII");
+    format!("POST {} HTTP/1.1\r\nhost: {host}\r\n", target.path())
 }
 
 impl fmt::Debug for Upstream {
@@ -309,7 +293,7 @@ impl fmt::Debug for Upstream {
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outgoing")
-            .field("headers", &self.headers.len())
+            .field("fields", &self.fields)
             .field("body_bytes", &self.body.len())
             .finish()
     }

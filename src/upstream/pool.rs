@@ -1,13 +1,13 @@
 //! Connections that wait for their next request.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::connect::Connection;
+use super::connection::Connection;
 
 /// Longest time a connection may have been idle when it is used again. Node closes idle connections after 5 s and others
 /// are no more patient; a request that meets the closing one is lost with its outcome unknown. linkerd uses 3 s, too.
@@ -16,9 +16,20 @@ const IDLE_MAX: Duration = Duration::from_secs(3);
 /// Most idle connections that are kept.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
-/// The idle connections to one app, the longest idle first.
+/// How often idle connections are looked after, as long as there are any.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The idle connections to one app.
 #[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<Vec<Idle>>);
+pub(super) struct Pool(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The longest idle first.
+    idle: Vec<Idle>,
+    /// Whether somebody looks after them.
+    swept: bool,
+}
 
 #[derive(Debug)]
 struct Idle {
@@ -29,10 +40,10 @@ struct Idle {
 impl Pool {
     /// The connection used last, if one is open and fresh enough. Closes what is too old.
     pub(super) fn take(&self, now: Instant) -> Option<Connection> {
-        let mut idle = self.idle();
-        discard_stale(&mut idle, now);
-        while let Some(Idle { connection, .. }) = idle.pop() {
-            if !connection.is_closed() {
+        let mut kept = lock(&self.0);
+        kept.discard_stale(now);
+        while let Some(Idle { mut connection, .. }) = kept.idle.pop() {
+            if connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -41,25 +52,47 @@ impl Pool {
 
     /// Keeps a connection whose last answer was read to its end.
     pub(super) fn put(&self, connection: Connection, now: Instant) {
-        let mut idle = self.idle();
-        discard_stale(&mut idle, now);
-        if !connection.is_closed() && idle.len() < IDLE_CONNECTIONS_MAX {
-            idle.push(Idle { connection, since: now });
+        let mut kept = lock(&self.0);
+        kept.discard_stale(now);
+        if kept.idle.len() == IDLE_CONNECTIONS_MAX {
+            return;
+        }
+        kept.idle.push(Idle { connection, since: now });
+        if !kept.swept {
+            kept.swept = true;
+            tokio::spawn(sweep(Arc::downgrade(&self.0)));
         }
     }
 
     /// Whether the connections kept have all been closed by the app.
     #[cfg(test)]
     pub(super) fn all_closed(&self) -> bool {
-        self.idle().iter().all(|idle| idle.connection.is_closed())
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).idle.iter_mut().all(|idle| !idle.connection.is_quiet())
     }
 }
 
-fn discard_stale(idle: &mut Vec<Idle>, now: Instant) {
-    let stale = idle.partition_point(|idle| now.saturating_duration_since(idle.since) > IDLE_MAX);
-    idle.drain(..stale);
+impl Kept {
+    fn discard_stale(&mut self, now: Instant) {
+        let stale = self.idle.partition_point(|idle| now.saturating_duration_since(idle.since) > IDLE_MAX);
+        self.idle.drain(..stale);
+    }
+}
+
+/// Closes idle connections that are too old or were closed by the app, until none is left.
+async fn sweep(pool: Weak<Mutex<Kept>>) {
+    loop {
+        sleep(SWEEP_INTERVAL).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut kept = lock(&pool);
+        kept.discard_stale(Instant::now());
+        kept.idle.retain_mut(|idle| idle.connection.is_quiet());
+        if kept.idle.is_empty() {
+            kept.swept = false;
+            return;
+        }
+    }
+}
+
+fn lock(pool: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }

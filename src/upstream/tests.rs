@@ -3,7 +3,7 @@
 use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener},
@@ -15,7 +15,7 @@ use tokio_rustls::{
 };
 
 use super::{Delivered, Failure, Options, Outgoing, Roots, Upstream};
-use crate::clock::Clock;
+use crate::{clock::Clock, fields::Fields};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -30,10 +30,9 @@ async fn listen(options: Options) -> (TcpListener, Upstream) {
 }
 
 fn outgoing() -> Outgoing {
-    Outgoing {
-        headers: HeaderMap::from_iter([("webhook-id".parse().unwrap(), HeaderValue::from_static("hw1_a"))]),
-        body: Bytes::from_static(b"{}"),
-    }
+    let mut fields = Fields::default();
+    fields.text("webhook-id", "hw1_a");
+    Outgoing { fields, body: Bytes::from_static(b"{}") }
 }
 
 fn soon() -> Instant {
@@ -73,7 +72,7 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), answer: &str
 async fn outcome(text: &str, options: Options) -> Result<Delivered, Failure> {
     let (listener, upstream) = listen(options).await;
     let app = async { answer(&mut accept(&listener).await, text).await };
-    let (outcome, _) = tokio::join!(upstream.deliver(outgoing, soon()), app);
+    let (outcome, _) = tokio::join!(upstream.deliver(&outgoing(), soon()), app);
     assert!(is_deserted(&listener).await, "sent again");
     outcome
 }
@@ -87,11 +86,11 @@ async fn a_connection_is_used_again_and_only_host_and_length_are_added() {
         [answer(&mut stream, OK).await, answer(&mut stream, OK).await]
     };
     let deliveries =
-        async { [upstream.deliver(outgoing, soon()).await, upstream.deliver(outgoing, soon()).await] };
+        async { [upstream.deliver(&outgoing(), soon()).await, upstream.deliver(&outgoing(), soon()).await] };
     let (outcomes, requests) = tokio::join!(deliveries, app);
     assert_eq!(outcomes, [Ok(Delivered { status: StatusCode::OK, attempts: 1 }); 2]);
     let expected = format!(
-        "POST /hook?x=1 HTTP/1.1\r\nwebhook-id: hw1_a\r\nhost: {host}\r\ncontent-length: 2\r\n\r\n{{}}"
+        "POST /hook?x=1 HTTP/1.1\r\nhost: {host}\r\nwebhook-id: hw1_a\r\ncontent-length: 2\r\n\r\n{{}}"
     );
     assert_eq!(requests, [expected.clone(), expected]);
     assert!(upstream.pool.take(Instant::now() + Duration::from_secs(4)).is_none(), "idle for too long");
@@ -101,7 +100,7 @@ async fn a_connection_is_used_again_and_only_host_and_length_are_added() {
 async fn nobody_there_is_unreachable() {
     let (listener, upstream) = listen(quick()).await;
     drop(listener);
-    assert_eq!(upstream.deliver(outgoing, soon()).await, Err(Failure::Unreachable));
+    assert_eq!(upstream.deliver(&outgoing(), soon()).await, Err(Failure::Unreachable));
 }
 
 #[tokio::test]
@@ -113,7 +112,7 @@ async fn no_answer_is_a_timeout_and_not_sent_again() {
         read(&mut stream).await;
         stream
     };
-    let (outcome, _stream) = tokio::join!(upstream.deliver(outgoing, soon()), app);
+    let (outcome, _stream) = tokio::join!(upstream.deliver(&outgoing(), soon()), app);
     assert_eq!(outcome, Err(Failure::Timeout));
     assert!(is_deserted(&listener).await);
 }
@@ -157,7 +156,7 @@ async fn what_the_app_postpones_is_sent_again_if_time_is_left() {
         answer(&mut stream, "HTTP/1.1 503 X\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n").await;
     };
     let deliveries =
-        async { [upstream.deliver(outgoing, soon()).await, upstream.deliver(outgoing, soon()).await] };
+        async { [upstream.deliver(&outgoing(), soon()).await, upstream.deliver(&outgoing(), soon()).await] };
     let (outcomes, ()) = tokio::join!(deliveries, app);
     let busy =
         Failure::Busy { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: Some(Duration::from_mins(1)) };
@@ -168,14 +167,14 @@ async fn what_the_app_postpones_is_sent_again_if_time_is_left() {
 async fn a_kept_connection_the_app_has_closed_costs_nothing() {
     let (listener, upstream) = listen(Options::default()).await;
     let app = async { answer(&mut accept(&listener).await, OK).await };
-    let (outcome, _) = tokio::join!(upstream.attempt(outgoing(), soon()), app);
+    let (outcome, _) = tokio::join!(upstream.attempt(&outgoing(), soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
     while !upstream.pool.all_closed() {
         tokio::task::yield_now().await;
     }
 
     let app = async { answer(&mut accept(&listener).await, OK).await };
-    let (outcome, _) = tokio::join!(upstream.attempt(outgoing(), soon()), app);
+    let (outcome, _) = tokio::join!(upstream.attempt(&outgoing(), soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
     assert!(is_deserted(&listener).await, "one arrival");
 }
@@ -196,7 +195,7 @@ async fn a_long_answer_counts_but_is_not_read_to_its_end() {
         answer(&mut accept(&listener).await, OK).await;
     };
     let deliveries =
-        async { [upstream.deliver(outgoing, soon()).await, upstream.deliver(outgoing, soon()).await] };
+        async { [upstream.deliver(&outgoing(), soon()).await, upstream.deliver(&outgoing(), soon()).await] };
     let (outcomes, ()) = tokio::join!(deliveries, app);
     assert_eq!(outcomes, [Ok(Delivered { status: StatusCode::OK, attempts: 1 }); 2]);
 }
@@ -208,20 +207,20 @@ async fn concurrency_and_rate_are_refused_before_anything_is_sent() {
     let app = async {
         let mut stream = accept(&listener).await;
         read(&mut stream).await;
-        let second = upstream.deliver(outgoing, soon()).await;
+        let second = upstream.deliver(&outgoing(), soon()).await;
         stream.write_all(OK.as_bytes()).await.unwrap();
         second
     };
-    let (first, second) = tokio::join!(upstream.deliver(outgoing, soon()), app);
+    let (first, second) = tokio::join!(upstream.deliver(&outgoing(), soon()), app);
     assert!(first.is_ok());
     assert!(matches!(second, Err(Failure::Saturated { .. })), "{second:?}");
 
     let rate = "1/h".parse().unwrap();
     let (listener, upstream) = listen(Options { rate, ..Options::default() }).await;
     let app = async { answer(&mut accept(&listener).await, OK).await };
-    let (first, _) = tokio::join!(upstream.deliver(outgoing, soon()), app);
+    let (first, _) = tokio::join!(upstream.deliver(&outgoing(), soon()), app);
     assert!(first.is_ok());
-    let Err(Failure::Saturated { retry_after }) = upstream.deliver(outgoing, soon()).await else {
+    let Err(Failure::Saturated { retry_after }) = upstream.deliver(&outgoing(), soon()).await else {
         panic!("the rate is used up");
     };
     assert!(retry_after > Duration::from_secs(3500), "{retry_after:?}");
@@ -234,7 +233,7 @@ async fn a_unix_socket_is_an_app_too() {
     let listener = UnixListener::bind(&path).unwrap();
     let upstream = upstream(&format!("unix:{}:/hook", path.display()), Options::default());
     let app = async { answer(&mut listener.accept().await.unwrap().0, OK).await };
-    let (outcome, request) = tokio::join!(upstream.attempt(outgoing(), soon()), app);
+    let (outcome, request) = tokio::join!(upstream.attempt(&outgoing(), soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
     assert!(request.starts_with("POST /hook HTTP/1.1\r\n") && request.contains("\r\nhost: localhost\r\n"));
 }
@@ -259,12 +258,12 @@ async fn https_trusts_its_roots_and_nobody_else() {
         let mut stream = acceptor.accept(accept(&listener).await).await.unwrap();
         answer(&mut stream, OK).await
     };
-    let (outcome, _) = tokio::join!(trusting.attempt(outgoing(), soon()), app);
+    let (outcome, _) = tokio::join!(trusting.attempt(&outgoing(), soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
 
     let stranger = upstream(&url, Options::default());
     let app = async { acceptor.accept(accept(&listener).await).await.is_err() };
-    let (outcome, failed) = tokio::join!(stranger.attempt(outgoing(), soon()), app);
+    let (outcome, failed) = tokio::join!(stranger.attempt(&outgoing(), soon()), app);
     assert_eq!(outcome, Err(Failure::Unreachable));
     assert!(failed, "nothing was said to a stranger");
 }
