@@ -1,6 +1,6 @@
 //! The engine by itself: windows, retention, room, and what operators find.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -260,4 +260,84 @@ async fn under_steady_load_settled_events_are_forgotten_too() {
     let kept = inbox.list(Filter::default(), None, 1000).await.unwrap().len();
     assert!((60..=62).contains(&kept), "{kept} of the last hour's 60");
     inbox.close();
+}
+
+/// An engine whose first write fails, and what it was asked for.
+struct Failing {
+    engine: Sqlite,
+    asked: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Engine for Failing {
+    fn write(&mut self, now: Timestamp, batch: &[Write]) -> Result<Vec<Written>, EngineError> {
+        let mut asked = self.asked.lock().unwrap();
+        asked.push("write");
+        if asked.len() == 1 {
+            Err(EngineError::Disk("test".to_owned()))
+        } else {
+            self.engine.write(now, batch)
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), EngineError> {
+        self.asked.lock().unwrap().push("reopen");
+        self.engine.reopen()
+    }
+
+    fn knows(&mut self, id: EventId, realm: u128, after: Timestamp) -> Result<bool, EngineError> {
+        self.engine.knows(id, realm, after)
+    }
+
+    fn due(&mut self, look: &Look<'_>) -> Result<Taken, EngineError> {
+        self.engine.due(look)
+    }
+
+    fn list(
+        &mut self,
+        filter: &Filter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, EngineError> {
+        self.engine.list(filter, before, limit)
+    }
+
+    fn count(&mut self, filter: &Filter, action: Action) -> Result<u64, EngineError> {
+        self.engine.count(filter, action)
+    }
+
+    fn windows(&mut self, after: Timestamp) -> Result<Vec<OpenWindow>, EngineError> {
+        self.engine.windows(after)
+    }
+
+    fn stats(&mut self) -> Result<Stats, EngineError> {
+        self.engine.stats()
+    }
+
+    fn room(&mut self) -> Result<(u64, u64), EngineError> {
+        self.engine.room()
+    }
+
+    fn tidy(&mut self) -> Result<(), EngineError> {
+        self.engine.tidy()
+    }
+
+    fn is_untidy(&self) -> bool {
+        self.engine.is_untidy()
+    }
+}
+
+#[tokio::test]
+async fn what_has_failed_is_opened_anew_before_it_is_written_again() {
+    let Lab { _dir, file, engine, now } = Lab::new();
+    let asked = Arc::<Mutex<Vec<&str>>>::default();
+    let tidying = Box::new(Sqlite::new(&file, false).unwrap());
+    let failing = Box::new(Failing { engine, asked: Arc::clone(&asked) });
+    let health = Health::new(Duration::from_secs(1), Counter::default());
+    let writer = Writer::start(failing, tidying, &Clock::manual(now), health, Arc::default()).unwrap();
+    let write = || writer.write(Write::Prune { before: now, max: 1 });
+    // The first is the writer's own, if this thread is late.
+    drop(write().await);
+    assert!(write().await.is_ok());
+    assert_eq!(asked.lock().unwrap()[..3], ["write", "reopen", "write"]);
+    writer.stop();
 }

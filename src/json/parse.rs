@@ -381,6 +381,15 @@ mod tests {
     }
 
     #[test]
+    fn no_beginning_of_a_text_panics() {
+        let text = r#"{"a\"\u00e9": [-1.50e+7, true, false, null, "é\\", {"b": {}}, []], "": "\/"}"#;
+        for end in 0..text.len() {
+            assert!(!parses(&text.as_bytes()[..end]), "{end} bytes of {text}");
+        }
+        assert!(parses(text.as_bytes()));
+    }
+
+    #[test]
     fn nodes_point_at_their_text() {
         let text = r#" {"a": [1.10, "x\n", {"b": null}], "c": true} "#;
         let document = Document::parse(Bytes::from(text)).unwrap();

@@ -139,4 +139,19 @@ mod tests {
         assert!(matching(&keys, &[wrong], &body()).is_none());
         assert!(matching(&keys, &[], &body()).is_none());
     }
+
+    #[test]
+    fn every_bit_of_a_signature_counts() {
+        for (hash, bytes) in [(Hash::Sha1, 20), (Hash::Sha256, 32), (Hash::Sha512, 64)] {
+            let keys = [Key::hmac(None, hash, b"secret")];
+            let body = || [&b"body"[..]].into_iter();
+            let right = keys[0].sum(body());
+            assert!(matching(&keys, &[right], &body()).is_some());
+            for bit in 0..8 * bytes {
+                let mut wrong = right;
+                wrong[bit / 8] ^= 1 << (bit % 8);
+                assert!(matching(&keys, &[wrong], &body()).is_none(), "bit {bit} of {bytes} bytes");
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Each end a delivery can come to, against a small app scripted line by line.
 
-use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -83,17 +83,20 @@ async fn a_connection_is_used_again_and_only_host_and_length_are_added() {
     let host = listener.local_addr().unwrap();
     let app = async {
         let mut stream = accept(&listener).await;
-        [answer(&mut stream, OK).await, answer(&mut stream, OK).await]
+        let requests = [answer(&mut stream, OK).await, answer(&mut stream, OK).await];
+        (requests, stream)
     };
-    let deliveries =
-        async { [upstream.deliver(&outgoing(), soon()).await, upstream.deliver(&outgoing(), soon()).await] };
-    let (outcomes, requests) = tokio::join!(deliveries, app);
+    let out = outgoing();
+    let deliveries = async { [upstream.deliver(&out, soon()).await, upstream.deliver(&out, soon()).await] };
+    let (outcomes, (requests, _stream)) = tokio::join!(deliveries, app);
     assert_eq!(outcomes, [Ok(Delivered { status: StatusCode::OK, attempts: 1 }); 2]);
     let expected = format!(
         "POST /hook?x=1 HTTP/1.1\r\nhost: {host}\r\nwebhook-id: hw1_a\r\ncontent-length: 2\r\n\r\n{{}}"
     );
     assert_eq!(requests, [expected.clone(), expected]);
-    assert!(upstream.pool.take(Instant::now() + Duration::from_secs(4)).is_none(), "idle for too long");
+    let now = Instant::now();
+    upstream.pool.put(upstream.pool.take(now).expect("kept"), now);
+    assert!(upstream.pool.take(now + Duration::from_secs(4)).is_none(), "idle for too long");
 }
 
 #[tokio::test]
@@ -185,13 +188,12 @@ async fn a_long_answer_counts_but_is_not_read_to_its_end() {
     let app = async {
         let mut stream = accept(&listener).await;
         answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
-        let written: io::Result<()> = async {
-            loop {
-                stream.write_all(&[b'x'; 4096]).await?;
-            }
+        let mut written = 0;
+        while stream.write_all(&[b'x'; 4096]).await.is_ok() {
+            written += 4096;
         }
-        .await;
-        assert!(written.is_err(), "the connection is closed");
+        // The connection is closed; what the system takes between the two has its room beside what is read.
+        assert!(written < 32 << 20, "{written} bytes");
         answer(&mut accept(&listener).await, OK).await;
     };
     let deliveries =

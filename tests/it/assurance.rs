@@ -1,4 +1,4 @@
-//! `docs/assurance.md` names a test for each rule: the test must be there.
+//! `docs/assurance.md` names a test for each rule and each planted bug: the test must be there.
 
 use std::{collections::BTreeSet, fs};
 
@@ -25,6 +25,23 @@ fn is_there(file: &str, test: &str) -> bool {
         || text.contains("proptest!")
 }
 
+/// The document up to a heading, and the section of that heading.
+fn section(heading: &str) -> (String, String) {
+    let text = fs::read_to_string(root().join("docs/assurance.md")).expect("the document");
+    let (before, rest) = text.split_once(&format!("\n## {heading}\n")).expect("the section");
+    let inside = rest.split("\n## ").next().unwrap_or_default();
+    (before.to_owned(), inside.to_owned())
+}
+
+/// The lines of tables that begin with a threat (a letter and a number), and the threat.
+fn rows(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let id = line.strip_prefix("| ")?.split(' ').next()?;
+        let number = id.strip_prefix(|letter: char| letter.is_ascii_uppercase())?;
+        number.parse::<u8>().ok().map(|_| (id, line))
+    })
+}
+
 #[test]
 fn every_test_that_assurance_names_is_there() {
     let text = fs::read_to_string(root().join("docs/assurance.md")).expect("the document");
@@ -35,18 +52,23 @@ fn every_test_that_assurance_names_is_there() {
 
 #[test]
 fn every_threat_has_its_row() {
-    let text = fs::read_to_string(root().join("docs/assurance.md")).expect("the document");
-    let rows: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split(' ').next())
-        .filter(|id| id.len() == 2 && id.starts_with(|letter: char| letter.is_ascii_uppercase()))
-        .collect();
+    let (text, _) = section("What was run");
+    let there: BTreeSet<&str> = rows(&text).map(|(id, _)| id).collect();
     let sections =
         [('A', 8), ('B', 7), ('C', 6), ('D', 5), ('E', 5), ('F', 10), ('G', 7), ('H', 4), ('I', 5)];
     let wanted =
         sections.into_iter().flat_map(|(letter, last)| (1..=last).map(move |at| format!("{letter}{at}")));
-    // Of two digits there is one.
-    let missing: Vec<String> =
-        wanted.filter(|id| !rows.contains(id.as_str()) && !text.contains(&format!("| {id} "))).collect();
+    let missing: Vec<String> = wanted.filter(|id| !there.contains(id.as_str())).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_threat_with_tests_has_a_planted_bug_that_they_notice() {
+    let (text, planted) = section("Planted bugs");
+    let tested: BTreeSet<&str> =
+        rows(&text).filter(|(_, line)| named(line).next().is_some()).map(|(id, _)| id).collect();
+    let unnoticed: Vec<_> = rows(&planted).filter(|(_, line)| named(line).next().is_none()).collect();
+    assert!(unnoticed.is_empty(), "{unnoticed:#?}");
+    let noticed: BTreeSet<&str> = rows(&planted).map(|(id, _)| id).collect();
+    assert_eq!(noticed, tested);
 }

@@ -197,7 +197,7 @@ fn log_lines_stay_one_line_of_json() {
     let sink = Sink::start();
     let text = Config { tables: "[log]\nlevel = \"debug\"", ..Config::to(sink.address) }.text();
     let mut gateway = Gateway::start(&text);
-    let paths: [&[u8]; 10] = [
+    let paths: [&[u8]; 11] = [
         b"/\x1b[31mred",
         b"/%1b%5b31m%0d%0a{\"level\":\"ERROR\"}",
         b"/\"},{\"level\":\"ERROR\",\"x\":\"",
@@ -208,12 +208,16 @@ fn log_lines_stay_one_line_of_json() {
         b"/back\\slash",
         b"/in/sendauth/..",
         &[b'/'; 7000],
+        &[b"/", &[b'x'; 7000][..]].concat(),
     ];
-    for path in paths {
+    // With the second agent hyper refuses the head, and the path is not looked up.
+    for (path, agent) in paths.iter().flat_map(|path| [(*path, &b"x"[..]), (*path, b"\x1b[31m")]) {
         let bytes = [
             b"POST ",
             path,
-            b" HTTP/1.1\r\nhost: x\r\nuser-agent: \x1b[31m\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            b" HTTP/1.1\r\nhost: x\r\nuser-agent: ",
+            agent,
+            b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
         ]
         .concat();
         let answer = exchange(gateway.listen, &bytes);
@@ -231,4 +235,7 @@ fn log_lines_stay_one_line_of_json() {
         assert!(line.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{line:?}");
     }
     assert!(log.lines().count() > 10);
+    for shown in [format!("\"/{}\"", "x".repeat(255)), r#""/back\\slash""#.to_owned()] {
+        assert!(log.contains(&shown), "{shown} in\n{log}");
+    }
 }
