@@ -31,7 +31,8 @@ pub struct Received {
     pub since: Instant,
 }
 
-/// A request as the server hands it over: the body of an `http::Request`.
+/// A request as the server hands it over: the body of an `http::Request`. From `head` on that goes in a box: it is large, and
+/// is handed on at every stage.
 pub struct Intake<B> {
     pub body: B,
     pub peer: SocketAddr,
@@ -43,7 +44,7 @@ pub struct Intake<B> {
 /// A request for a source: path, method and media type are right.
 pub struct Routed<B> {
     pub source: Arc<Source>,
-    pub head: Parts,
+    pub head: Box<Parts>,
     pub body: B,
     /// Who sent it, as far as proxies are trusted to say.
     pub client: IpAddr,
@@ -53,7 +54,7 @@ pub struct Routed<B> {
 /// A request whose body is here.
 pub struct Arrival {
     pub source: Arc<Source>,
-    pub head: Parts,
+    pub head: Box<Parts>,
     pub body: Bytes,
     pub client: IpAddr,
     pub received: Received,
@@ -338,7 +339,7 @@ mod tests {
         let peer = SocketAddr::from((client, 1));
         let intake = Intake { body: sent.clone(), peer, received, source: Some(Arc::clone(&source)) };
         let mut shown = vec![format!("{intake:?}")];
-        let routed = Routed { source, head, body: sent, client, received };
+        let routed = Routed { source, head: Box::new(head), body: sent, client, received };
         shown.push(format!("{routed:?}"));
         let Routed { source, head, body, client, received } = routed;
         let held = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();

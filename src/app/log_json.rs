@@ -7,17 +7,17 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    fmt::{
-        FmtContext, FormatEvent, FormatFields,
-        format::Writer,
-        time::{FormatTime, SystemTime},
-    },
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
 
+use crate::{clock::Clock, identity::time};
+
 /// One JSON object a line.
 #[derive(Debug)]
-pub(super) struct JsonLines;
+pub(super) struct JsonLines {
+    pub clock: Clock,
+}
 
 impl<S, N> FormatEvent<S, N> for JsonLines
 where
@@ -25,8 +25,11 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut timestamp = Vec::with_capacity(24);
+        time::write_millis(&mut timestamp, self.clock.now());
         line.write_str("{\"timestamp\":\"")?;
-        SystemTime.format_time(&mut line)?;
+        // Digits and punctuation.
+        line.write_str(str::from_utf8(&timestamp).unwrap_or_default())?;
         line.write_str("\",\"level\":\"")?;
         line.write_str(event.metadata().level().as_str())?;
         line.write_char('"')?;
@@ -48,16 +51,29 @@ struct Fields<'a> {
 impl Fields<'_> {
     fn plain(&mut self, field: &Field, value: impl Display) {
         if self.result.is_ok() {
-            self.result = write!(self.line, ",\"{}\":{value}", name(field));
+            self.result = self.begin(field).and_then(|()| write!(self.line, "{value}"));
         }
     }
 
     fn text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        self.quoted(field, |out| out.write_fmt(value));
+    }
+
+    fn quoted(&mut self, field: &Field, write: impl FnOnce(&mut Escaped<'_, Writer<'_>>) -> fmt::Result) {
         if self.result.is_ok() {
-            self.result = write!(self.line, ",\"{}\":\"", name(field))
-                .and_then(|()| Escaped(&mut self.line).write_fmt(value))
+            self.result = self
+                .begin(field)
+                .and_then(|()| self.line.write_char('"'))
+                .and_then(|()| write(&mut Escaped(&mut self.line)))
                 .and_then(|()| self.line.write_char('"'));
         }
+    }
+
+    fn begin(&mut self, field: &Field) -> fmt::Result {
+        for piece in [",\"", name(field), "\":"] {
+            self.line.write_str(piece)?;
+        }
+        Ok(())
     }
 }
 
@@ -72,7 +88,7 @@ impl Visit for Fields<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, format_args!("{value}"));
+        self.quoted(field, |out| out.write_str(value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
@@ -164,8 +180,10 @@ mod tests {
     #[test]
     fn a_line_is_one_json_object_whatever_is_in_it() {
         let lines = Lines::default();
-        let subscriber =
-            tracing_subscriber::fmt().event_format(JsonLines).with_writer(lines.clone()).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .event_format(JsonLines { clock: Clock::system() })
+            .with_writer(lines.clone())
+            .finish();
         let nasty = "a\"b\\c\n\r\t\0\x1b[31m\u{7f}\u{85}\u{2028}é€😀";
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(nasty, shown = ?nasty, display = %nasty, r#type = "t", none = None::<u8>, "{nasty}");

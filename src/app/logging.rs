@@ -8,7 +8,10 @@ use super::{
     log_json::JsonLines,
     log_writer::{self, LogGuard},
 };
-use crate::config::{Log, LogFormat, Report, Severity};
+use crate::{
+    clock::Clock,
+    config::{Log, LogFormat, Report, Severity},
+};
 
 /// The HTTP/2 library warns of what clients may send a million times (a PING answered that nobody asked). Directives of
 /// `log.level` come behind this and may say otherwise.
@@ -28,7 +31,7 @@ pub fn init(log: &Log) -> io::Result<LogGuard> {
     let builder = fmt().with_env_filter(filter).with_writer(writer);
     // A subscriber that is there already (a test's) stays.
     let set = match format {
-        LogFormat::Json => builder.event_format(JsonLines).try_init(),
+        LogFormat::Json => builder.event_format(JsonLines { clock: Clock::system() }).try_init(),
         LogFormat::Text => {
             let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             builder.with_ansi(colour).try_init()

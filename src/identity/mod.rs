@@ -21,6 +21,9 @@ pub const VERSION: &str = "1.0";
 /// "Type System", String).
 #[must_use]
 pub fn is_attribute(text: &str) -> bool {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return true;
+    }
     let noncharacter = |c: char| matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE;
     !text.chars().any(|c| c.is_control() || noncharacter(c))
 }

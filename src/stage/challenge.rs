@@ -12,10 +12,10 @@ use crate::{event::Intake, gateway::Gateway};
 pub async fn challenge<S, B>(
     gateway: &Gateway,
     below: S,
-    request: Request<Intake<B>>,
+    request: Box<Request<Intake<B>>>,
 ) -> Result<Response<Full<Bytes>>, BoxError>
 where
-    S: Service<Request<Intake<B>>, Response = Response<Full<Bytes>>, Error = BoxError>,
+    S: Service<Box<Request<Intake<B>>>, Response = Response<Full<Bytes>>, Error = BoxError>,
 {
     let (paths, schema) = &gateway.schema;
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);

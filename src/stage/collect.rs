@@ -25,6 +25,9 @@ const UNHURRIED: Duration = Duration::from_secs(5);
 /// Bytes of a body that are held, and that room is made for, before any of it is here.
 const FIRST_BYTES_MAX: usize = 4 << 10;
 
+/// By how much a buffer is made longer than what is here: a long body is copied a few times on its way, not often.
+const GROWTH: usize = 4;
+
 /// The stage; `below` is the rest of the way.
 pub async fn collect<S, B>(gateway: &Gateway, below: S, request: Routed<B>) -> Result<Reply, BoxError>
 where
@@ -64,12 +67,12 @@ where
         if length > bytes_max {
             return Err(too_large());
         }
-        // Most bodies come in one piece, and are not copied. Others get a buffer that doubles, and hold all of it.
+        // Most bodies come in one piece, and are not copied. Others get a buffer that grows with them, and hold all of it.
         let in_one = first.is_empty() && whole.is_empty();
         let room = match whole.capacity() {
             _ if in_one => length,
             room if room >= length => room,
-            _ => (2 * length).min(longest).max(length),
+            _ => (GROWTH * length).min(longest).max(length),
         };
         if room > held.num_permits() {
             held.merge(hold(budget, room - held.num_permits())?);

@@ -18,10 +18,10 @@ const TARGET_BYTES_MAX: usize = 8 << 10;
 const FIELDS_MAX: usize = 100;
 
 /// The stage.
-pub fn head<B>(request: Request<B>) -> Result<Request<B>, Rejection> {
+pub fn head<B>(request: Request<B>) -> Result<Box<Request<B>>, Rejection> {
     match ambiguous(&request) {
         Some(reason) => Err(Rejection::new(Code::MalformedRequest, reason)),
-        None => Ok(request),
+        None => Ok(Box::new(request)),
     }
 }
 

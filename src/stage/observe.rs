@@ -1,7 +1,7 @@
 //! Observe: the outermost stage. Notes when a request came and for which source, and tells how it ended: one log line,
 //! one count and one duration. Whatever happens inside, a panic included, has become an answer by the time it is here.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Method, Request};
 use tokio::time::Instant;
@@ -82,7 +82,8 @@ impl Sighting<'_> {
                 self.gateway.shared.metrics.http_requests.get_or_create(&labels).inc();
             }
         }
-        took.as_secs_f64() * 1000.0
+        // To the microsecond: digits beyond say nothing.
+        Duration::from_micros(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)).as_secs_f64() * 1000.0
     }
 
     fn answered(mut self, answer: &Answer) {

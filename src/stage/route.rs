@@ -17,7 +17,9 @@ use crate::{
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The stage.
-pub fn route<B>(gateway: &Gateway) -> impl FnMut(Request<Intake<B>>) -> Result<Routed<B>, Rejection> + Clone {
+pub fn route<B>(
+    gateway: &Gateway,
+) -> impl FnMut(Box<Request<Intake<B>>>) -> Result<Routed<B>, Rejection> + Clone {
     move |request| {
         let (head, intake) = request.into_parts();
         let source =
@@ -31,7 +33,7 @@ pub fn route<B>(gateway: &Gateway) -> impl FnMut(Request<Intake<B>>) -> Result<R
         }
         media_type(&head.headers)?;
         let client = client(intake.peer, &head.headers, &gateway.trusted_proxies);
-        Ok(Routed { source, head, body: intake.body, client, received: intake.received })
+        Ok(Routed { source, head: Box::new(head), body: intake.body, client, received: intake.received })
     }
 }
 

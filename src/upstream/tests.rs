@@ -72,7 +72,8 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), answer: &str
 async fn outcome(text: &str, options: Options) -> Result<Delivered, Failure> {
     let (listener, upstream) = listen(options).await;
     let app = async { answer(&mut accept(&listener).await, text).await };
-    let (outcome, _) = tokio::join!(upstream.deliver(&outgoing(), soon()), app);
+    let out = outgoing();
+    let (outcome, _) = tokio::join!(upstream.deliver(&out, soon()), app);
     assert!(is_deserted(&listener).await, "sent again");
     outcome
 }
@@ -115,7 +116,8 @@ async fn no_answer_is_a_timeout_and_not_sent_again() {
         read(&mut stream).await;
         stream
     };
-    let (outcome, _stream) = tokio::join!(upstream.deliver(&outgoing(), soon()), app);
+    let out = outgoing();
+    let (outcome, _stream) = tokio::join!(upstream.deliver(&out, soon()), app);
     assert_eq!(outcome, Err(Failure::Timeout));
     assert!(is_deserted(&listener).await);
 }
@@ -158,8 +160,8 @@ async fn what_the_app_postpones_is_sent_again_if_time_is_left() {
         answer(&mut stream, OK).await;
         answer(&mut stream, "HTTP/1.1 503 X\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n").await;
     };
-    let deliveries =
-        async { [upstream.deliver(&outgoing(), soon()).await, upstream.deliver(&outgoing(), soon()).await] };
+    let out = outgoing();
+    let deliveries = async { [upstream.deliver(&out, soon()).await, upstream.deliver(&out, soon()).await] };
     let (outcomes, ()) = tokio::join!(deliveries, app);
     let busy =
         Failure::Busy { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: Some(Duration::from_mins(1)) };
@@ -169,15 +171,16 @@ async fn what_the_app_postpones_is_sent_again_if_time_is_left() {
 #[tokio::test]
 async fn a_kept_connection_the_app_has_closed_costs_nothing() {
     let (listener, upstream) = listen(Options::default()).await;
+    let out = outgoing();
     let app = async { answer(&mut accept(&listener).await, OK).await };
-    let (outcome, _) = tokio::join!(upstream.attempt(&outgoing(), soon()), app);
+    let (outcome, _) = tokio::join!(upstream.attempt(&out, soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
     while !upstream.pool.all_closed() {
         tokio::task::yield_now().await;
     }
 
     let app = async { answer(&mut accept(&listener).await, OK).await };
-    let (outcome, _) = tokio::join!(upstream.attempt(&outgoing(), soon()), app);
+    let (outcome, _) = tokio::join!(upstream.attempt(&out, soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
     assert!(is_deserted(&listener).await, "one arrival");
 }
@@ -185,6 +188,7 @@ async fn a_kept_connection_the_app_has_closed_costs_nothing() {
 #[tokio::test]
 async fn a_long_answer_counts_but_is_not_read_to_its_end() {
     let (listener, upstream) = listen(Options::default()).await;
+    let out = outgoing();
     let app = async {
         let mut stream = accept(&listener).await;
         answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
@@ -196,8 +200,7 @@ async fn a_long_answer_counts_but_is_not_read_to_its_end() {
         assert!(written < 32 << 20, "{written} bytes");
         answer(&mut accept(&listener).await, OK).await;
     };
-    let deliveries =
-        async { [upstream.deliver(&outgoing(), soon()).await, upstream.deliver(&outgoing(), soon()).await] };
+    let deliveries = async { [upstream.deliver(&out, soon()).await, upstream.deliver(&out, soon()).await] };
     let (outcomes, ()) = tokio::join!(deliveries, app);
     assert_eq!(outcomes, [Ok(Delivered { status: StatusCode::OK, attempts: 1 }); 2]);
 }
@@ -206,23 +209,24 @@ async fn a_long_answer_counts_but_is_not_read_to_its_end() {
 async fn concurrency_and_rate_are_refused_before_anything_is_sent() {
     let one = Options { concurrency: 1.try_into().unwrap(), ..Options::default() };
     let (listener, upstream) = listen(one).await;
+    let out = outgoing();
     let app = async {
         let mut stream = accept(&listener).await;
         read(&mut stream).await;
-        let second = upstream.deliver(&outgoing(), soon()).await;
+        let second = upstream.deliver(&out, soon()).await;
         stream.write_all(OK.as_bytes()).await.unwrap();
         second
     };
-    let (first, second) = tokio::join!(upstream.deliver(&outgoing(), soon()), app);
+    let (first, second) = tokio::join!(upstream.deliver(&out, soon()), app);
     assert!(first.is_ok());
     assert!(matches!(second, Err(Failure::Saturated { .. })), "{second:?}");
 
     let rate = "1/h".parse().unwrap();
     let (listener, upstream) = listen(Options { rate, ..Options::default() }).await;
     let app = async { answer(&mut accept(&listener).await, OK).await };
-    let (first, _) = tokio::join!(upstream.deliver(&outgoing(), soon()), app);
+    let (first, _) = tokio::join!(upstream.deliver(&out, soon()), app);
     assert!(first.is_ok());
-    let Err(Failure::Saturated { retry_after }) = upstream.deliver(&outgoing(), soon()).await else {
+    let Err(Failure::Saturated { retry_after }) = upstream.deliver(&out, soon()).await else {
         panic!("the rate is used up");
     };
     assert!(retry_after > Duration::from_secs(3500), "{retry_after:?}");
@@ -235,7 +239,8 @@ async fn a_unix_socket_is_an_app_too() {
     let listener = UnixListener::bind(&path).unwrap();
     let upstream = upstream(&format!("unix:{}:/hook", path.display()), Options::default());
     let app = async { answer(&mut listener.accept().await.unwrap().0, OK).await };
-    let (outcome, request) = tokio::join!(upstream.attempt(&outgoing(), soon()), app);
+    let out = outgoing();
+    let (outcome, request) = tokio::join!(upstream.attempt(&out, soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
     assert!(request.starts_with("POST /hook HTTP/1.1\r\n") && request.contains("\r\nhost: localhost\r\n"));
 }
@@ -253,6 +258,7 @@ async fn https_trusts_its_roots_and_nobody_else() {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    let out = outgoing();
 
     let roots = Roots::new(Some(certified.cert.pem().as_bytes())).unwrap();
     let trusting = Upstream::open("app", url.parse().unwrap(), roots, Options::default(), Clock::system());
@@ -260,12 +266,12 @@ async fn https_trusts_its_roots_and_nobody_else() {
         let mut stream = acceptor.accept(accept(&listener).await).await.unwrap();
         answer(&mut stream, OK).await
     };
-    let (outcome, _) = tokio::join!(trusting.attempt(&outgoing(), soon()), app);
+    let (outcome, _) = tokio::join!(trusting.attempt(&out, soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
 
     let stranger = upstream(&url, Options::default());
     let app = async { acceptor.accept(accept(&listener).await).await.is_err() };
-    let (outcome, failed) = tokio::join!(stranger.attempt(&outgoing(), soon()), app);
+    let (outcome, failed) = tokio::join!(stranger.attempt(&out, soon()), app);
     assert_eq!(outcome, Err(Failure::Unreachable));
     assert!(failed, "nothing was said to a stranger");
 }

@@ -65,8 +65,9 @@ pub(super) fn fill(
             values.push((literal.field, literal.value.clone()));
         }
     }
-    if values.len() > mapped.end {
-        values[start..].sort_unstable_by_key(|(field, _)| *field);
+    for at in mapped.end..values.len() {
+        let place = start + values[start..at].partition_point(|(field, _)| *field < values[at].0);
+        values[place..=at].rotate_right(1);
     }
 }
 

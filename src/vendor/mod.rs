@@ -323,7 +323,7 @@ impl fmt::Debug for Reading {
 
 /// A vendor's text as a CloudEvents attribute: ids only, so nothing with an `@`; bounded.
 fn attribute(text: Cow<'_, str>) -> Option<String> {
-    let fits =
-        !text.is_empty() && text.len() <= ATTRIBUTE_BYTES_MAX && !text.contains('@') && is_attribute(&text);
+    let fits = !text.is_empty() && text.len() <= ATTRIBUTE_BYTES_MAX;
+    let fits = fits && !text.bytes().any(|byte| byte == b'@') && is_attribute(&text);
     fits.then(|| text.into_owned())
 }
