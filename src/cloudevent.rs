@@ -249,7 +249,7 @@ fn plain(name: &str) -> &str {
 fn encoded(text: &str) -> Cow<'_, str> {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let encodes = |byte: u8| matches!(byte, b'"' | b'%' | ..=0x20 | 0x7F..);
-    if !text.bytes().any(encodes) {
+    if !text.bytes().fold(false, |any, byte| any | encodes(byte)) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(3 * text.len());

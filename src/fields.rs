@@ -21,7 +21,9 @@ impl Fields {
         self.0.extend_from_slice(b": ");
         let value = self.0.len();
         write(&mut self.0);
-        if self.0[value..].iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
+        // Without a way out in between, many bytes at once.
+        let fits = |fits, byte: &u8| fits & matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+        if self.0[value..].iter().fold(true, fits) {
             self.0.extend_from_slice(b"\r\n");
         } else {
             self.0.truncate(start);

@@ -121,7 +121,8 @@ struct Escaped<'a, W>(&'a mut W);
 impl<W: Write> Write for Escaped<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // Nearly all texts need nothing.
-        if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        let plain = |all, byte| all & matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
+        if text.bytes().fold(true, plain) {
             return self.0.write_str(text);
         }
         let special =

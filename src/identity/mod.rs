@@ -21,7 +21,7 @@ pub const VERSION: &str = "1.0";
 /// "Type System", String).
 #[must_use]
 pub fn is_attribute(text: &str) -> bool {
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    if text.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~')) {
         return true;
     }
     let noncharacter = |c: char| matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE;
