@@ -5,7 +5,9 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark knows its texts")]
 #![allow(clippy::print_stdout, reason = "a benchmark tells its numbers")]
 
-use std::{env, fmt::Write as _, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+mod payload;
+
+use std::{env, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use hookwarden::{app, config};
 use mimalloc::MiMalloc;
@@ -92,17 +94,9 @@ fn configuration(app: SocketAddr, format: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// An approval of about so many bytes: more transactions in a longer one.
+/// A delivery with a body of about so many bytes.
 fn request(number: u32, bytes: usize, kind: Kind) -> Vec<u8> {
-    let mut body = format!(
-        r#"{{"id":"apr_{number:016x}","state":"verified","createdAt":"2026-11-01T10:00:00Z","completedAt":"2026-11-01T10:00:05Z","authGroup":{{"id":"grp_1","name":"Payments"}},"user":{{"id":"u_1","email":"user@example.com"}},"transactions":["#
-    );
-    while body.len() + 100 < bytes {
-        let comma = if body.ends_with('[') { "" } else { "," };
-        let at = body.len();
-        write!(body, r#"{comma}{{"id":"tx_{at}","amount":12.50,"currency":"EUR","to":"DE02 1203 0000 0000 2020 51","ok":true}}"#).unwrap();
-    }
-    body.push_str("]}");
+    let body = payload::approval(number, bytes);
     let hash = Sha256::new().chain_update(SECRET).chain_update(&body).finalize();
     let signature = if kind == Kind::Forged { "0".repeat(64) } else { hex::encode(hash) };
     format!(

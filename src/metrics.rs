@@ -181,7 +181,10 @@ pub struct SourceMetrics {
     source: String,
     vendor: String,
     metrics: Arc<Metrics>,
-    accepted_post: Counter,
+    /// Of POST: what was taken, and what was forged. There may be many of both.
+    posts: [(u16, Counter); 2],
+    /// By `VERIFICATION_RESULTS`, but for the first.
+    unverified: Vec<(&'static str, Counter)>,
     duration: Histogram,
     last_event: Float,
     /// By the id of the secret.
@@ -200,13 +203,17 @@ impl SourceMetrics {
         keys: impl IntoIterator<Item = &'a str>,
         types: impl IntoIterator<Item = EventType>,
     ) -> Self {
-        let request = OfRequest { source: source.to_owned(), method: "POST", code: 200 };
+        let post = |code| {
+            let labels = OfRequest { source: source.to_owned(), method: "POST", code };
+            (code, metrics.http_requests.get_or_create_owned(&labels))
+        };
         let of_source = OfSource { source: source.to_owned() };
         let mut handles = Self {
             source: source.to_owned(),
             vendor: vendor.to_owned(),
             metrics: Arc::clone(metrics),
-            accepted_post: metrics.http_requests.get_or_create_owned(&request),
+            posts: [post(200), post(401)],
+            unverified: Vec::new(),
             duration: metrics.http_request_duration.get_or_create_owned(&of_source),
             last_event: metrics.last_event_timestamp.get_or_create_owned(&of_source),
             verified: Vec::new(),
@@ -217,7 +224,8 @@ impl SourceMetrics {
             handles.verified.push((key.into(), metrics.verifications.get_or_create_owned(&labels)));
         }
         for result in &VERIFICATION_RESULTS[1..] {
-            drop(metrics.verifications.get_or_create(&handles.of_verification(result, "")));
+            let counter = metrics.verifications.get_or_create_owned(&handles.of_verification(result, ""));
+            handles.unverified.push((result, counter));
         }
         for event_type in types {
             for result in EVENT_RESULTS {
@@ -236,11 +244,14 @@ impl SourceMetrics {
     }
 
     pub fn request(&self, method: &'static str, code: u16, took: Duration) {
-        if (method, code) == ("POST", 200) {
-            self.accepted_post.inc();
-        } else {
-            let labels = OfRequest { source: self.source.clone(), method, code };
-            self.metrics.http_requests.get_or_create(&labels).inc();
+        match self.posts.iter().find(|(known, _)| method == "POST" && *known == code) {
+            Some((_, counter)) => {
+                counter.inc();
+            }
+            None => {
+                let labels = OfRequest { source: self.source.clone(), method, code };
+                self.metrics.http_requests.get_or_create(&labels).inc();
+            }
         }
         self.duration.observe(took.as_secs_f64());
     }
@@ -254,7 +265,9 @@ impl SourceMetrics {
 
     /// A request was not verified, with one of `VERIFICATION_RESULTS`.
     pub fn unverified(&self, result: &'static str) {
-        self.metrics.verifications.get_or_create(&self.of_verification(result, "")).inc();
+        if let Some((_, counter)) = self.unverified.iter().find(|(known, _)| *known == result) {
+            counter.inc();
+        }
     }
 
     /// Something became of an event: one of `EVENT_RESULTS`.

@@ -29,6 +29,33 @@ pub fn from_text(text: &str) -> Option<Reading> {
     (reading.at >= Timestamp::UNIX_EPOCH).then_some(reading)
 }
 
+/// Whether a text is a time in just the form that [`write()`] gives it, whole seconds: told without making a time of it.
+#[must_use]
+pub fn is_ours(text: &str) -> bool {
+    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1, s2, b'Z'] =
+        text.as_bytes()
+    else {
+        return false;
+    };
+    let two = |tens: &u8, ones: &u8| {
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        // Not two digits: more than any part of a time.
+        if tens < 10 && ones < 10 { tens * 10 + ones } else { u8::MAX }
+    };
+    let (century, year, month, day) = (two(y1, y2), two(y3, y4), two(mo1, mo2), two(d1, d2));
+    let leaps = year % 4 == 0 && (year != 0 || century % 4 == 0);
+    let days = match month {
+        2 if leaps => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    // The last years of four digits are beyond what a `Timestamp` holds.
+    let known = (19..99).contains(&century) && year < 100 && (century > 19 || year >= 70);
+    known && (1..=days).contains(&day) && two(h1, h2) < 24 && two(mi1, mi2) < 60 && two(s1, s2) < 60
+}
+
 /// Writes `YYYY-MM-DDTHH:MM:SS[.fff[fff[fff]]]Z` with the fewest digits that keep the value.
 pub fn write(out: &mut Vec<u8>, at: Timestamp) {
     let nanos = at.subsec_nanosecond();
@@ -170,6 +197,8 @@ fn rfc2822(text: &str) -> Option<Reading> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(text: &str) -> Option<(String, bool)> {
@@ -212,6 +241,37 @@ mod tests {
         for (text, expected, exact) in forms {
             assert_eq!(read(text), Some((expected.to_owned(), exact)), "{text}");
             assert_eq!(from_text(text).unwrap().ours, text == expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ours_is_told_as_it_is_read(
+            text in "(19[67]|20[0-9]|[0-9]{3})[0-9]-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](Z|z|\\.[0-9]{1,3}Z|)"
+        ) {
+            let ours = from_text(&text).is_some_and(|reading| reading.ours) && text.len() == 20;
+            // The last century is left to the closer look.
+            prop_assert_eq!(is_ours(&text), ours && !text.starts_with("99"), "{}", text);
+        }
+    }
+
+    #[test]
+    fn every_day_there_is_is_ours() {
+        for year in [1970, 1999, 2000, 2023, 2024, 2100, 2400, 9899] {
+            for (month, day) in (0..14).flat_map(|month| (0..33).map(move |day| (month, day))) {
+                let text = format!("{year}-{month:02}-{day:02}T23:59:59Z");
+                assert_eq!(is_ours(&text), from_text(&text).is_some(), "{text}");
+            }
+        }
+        for text in [
+            "",
+            "1969-12-31T23:59:59Z",
+            "2024-01-15T24:00:00Z",
+            "2024-01-15T10:60:00Z",
+            "2024-01-15T10:35:60Z",
+            "2024-01-15T1x:35:00Z",
+        ] {
+            assert!(!is_ours(text), "{text}");
         }
     }
 

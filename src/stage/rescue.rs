@@ -9,16 +9,22 @@ use http::{
     header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::{Either, Full};
-use serde_json::json;
 use tower::{BoxError, Service, ServiceExt, load_shed::error::Overloaded, timeout::error::Elapsed};
 use tower_http::body::UnsyncBoxBody;
+use uuid::Uuid;
 
 use super::{Answer, Outcome};
-use crate::rejection::{Code, Rejection};
+use crate::{
+    json::write,
+    rejection::{Code, Rejection},
+};
 
 const ERROR: HeaderName = HeaderName::from_static("hookwarden-error");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Room for a problem's members.
+const PROBLEM_BYTES: usize = 256;
 
 /// Where the codes are explained.
 const CODES: &str = "https://hookwarden.dev/codes/";
@@ -57,16 +63,21 @@ fn rejection(error: BoxError) -> Rejection {
 }
 
 fn answer_to(rejection: Rejection) -> Response<Full<Bytes>> {
-    let instance = uuid::Uuid::now_v7();
+    let instance = Uuid::now_v7();
     let (code, status) = (rejection.code, rejection.status());
-    let problem = json!({
-        "type": format!("{CODES}{}", code.as_str()),
-        "title": code.title(),
-        "status": status.as_u16(),
-        "code": code.as_str(),
-        "instance": instance.urn().to_string(),
-    });
-    let body = problem.to_string();
+    let mut body = Vec::with_capacity(PROBLEM_BYTES);
+    body.push(b'{');
+    let mut member = |name, text: &str| {
+        write::name(&mut body, name);
+        write::string(&mut body, text);
+    };
+    member("type", &[CODES, code.as_str()].concat());
+    member("title", code.title());
+    member("code", code.as_str());
+    member("instance", instance.urn().encode_lower(&mut Uuid::encode_buffer()));
+    write::name(&mut body, "status");
+    body.extend_from_slice(status.as_str().as_bytes());
+    body.push(b'}');
     let length = body.len();
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;

@@ -1,7 +1,7 @@
 //! Claims in memory: exact, bounded, and gone with the process.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,7 +9,10 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
-use super::windows::{OpenWindow, Windows};
+use super::{
+    keys::ByKey,
+    windows::{OpenWindow, Windows},
+};
 use crate::{clock::Clock, identity::EventId, rejection::Rejection, vendor::Windowed};
 
 /// How a delivery ended, for those who waited for it.
@@ -30,8 +33,8 @@ pub struct Memory {
 
 #[derive(Debug)]
 struct State {
-    in_flight: HashMap<u128, InFlight>,
-    done: HashMap<u128, Done>,
+    in_flight: ByKey<InFlight>,
+    done: ByKey<Done>,
     /// Done keys, the one settled first in front. A key that was settled again stands twice; its older place is void.
     settled: VecDeque<u128>,
     /// The number of the place in front.
@@ -88,8 +91,8 @@ impl Memory {
     #[must_use]
     pub fn new(entries_max: usize, evictions: Counter, clock: &Clock) -> Arc<Self> {
         let state = State {
-            in_flight: HashMap::new(),
-            done: HashMap::new(),
+            in_flight: ByKey::default(),
+            done: ByKey::default(),
             settled: VecDeque::new(),
             front: 0,
             entries_max,
@@ -268,6 +271,8 @@ impl Waiter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use jiff::Timestamp;
     use proptest::prelude::*;
 

@@ -4,6 +4,7 @@
 //! States of a key: absent → in flight (owner, lease) → done (until its window ends), or released and absent again.
 //! An event is done only when the app has taken it; every other end, a dropped future and a panic included, releases.
 
+mod keys;
 mod memory;
 mod windows;
 

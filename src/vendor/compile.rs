@@ -14,7 +14,10 @@ use crate::{
         data::{Field, MEMBERS, Member, Shape},
         redact::{Pattern, Redactions},
     },
-    vendor::convert::{self, Value},
+    vendor::{
+        OCCURRED_AT,
+        convert::{self, Passes, Value},
+    },
 };
 
 /// How a source wants its vendor's mapping changed.
@@ -87,6 +90,8 @@ pub(super) struct Literal {
 pub(super) struct Assignment {
     pub field: Field,
     pub shape: Shape,
+    /// Which values pass as they stand, without a closer look.
+    pub passes: Passes,
     pub slots: Vec<Slot>,
     pub rules: Option<Box<Rules>>,
 }
@@ -365,7 +370,15 @@ impl Compiler<'_> {
         let rules = expr
             .map(|expr| Box::new(self.rules(expr, base, &slots, &shown, field.shape(plan.members), path)));
         if !slots.is_empty() {
-            plan.assignments.push(Assignment { field, shape: field.shape(plan.members), slots, rules });
+            let shape = field.shape(plan.members);
+            // The event's own time is more than a text.
+            let is_event_time = std::ptr::eq(plan.members, MEMBERS) && field == OCCURRED_AT;
+            let passes = match shape {
+                Shape::Text => Passes::Text,
+                Shape::Time if !is_event_time => Passes::Time,
+                _ => Passes::None,
+            };
+            plan.assignments.push(Assignment { field, shape, passes, slots, rules });
         }
     }
 

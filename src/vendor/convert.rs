@@ -57,10 +57,26 @@ pub(super) enum Converted {
     Odd,
 }
 
-/// Whether a value passes as it stands: most do, and are not looked at any closer.
-#[inline]
-pub(super) fn passes(document: &Document, at: Index, shape: Shape) -> bool {
-    shape == Shape::Text && document.kind(at) == Kind::Plain && document.bytes(at) - 2 <= TEXT_BYTES_MAX
+/// The values that pass as they stand: most do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passes {
+    None,
+    Text,
+    /// Written as we would.
+    Time,
+}
+
+impl Passes {
+    /// Whether this one does.
+    #[inline]
+    pub(super) fn lets(self, document: &Document, at: Index) -> bool {
+        let plain = document.kind(at) == Kind::Plain;
+        match self {
+            Self::None => false,
+            Self::Text => plain && document.bytes(at) - 2 <= TEXT_BYTES_MAX,
+            Self::Time => plain && document.string(at).is_some_and(|text| time::is_ours(&text)),
+        }
+    }
 }
 
 /// Converts the value at `at`; `text` is its text after cutting and translating, if there was any of that.

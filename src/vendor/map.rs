@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr};
 
 use super::{
     compile::{Assignment, FieldPlan, Rules},
-    convert::{Converted, List, Value, convert, passes},
+    convert::{Converted, List, Value, convert},
     format::Pick,
     paths::{ELEMENTS_MAX, Found, Places},
 };
@@ -99,7 +99,7 @@ fn assign(
     let shape = assignment.shape;
     let source = places.first(document, &assignment.slots)?;
     let Some(rules) = assignment.rules.as_deref() else {
-        if passes(document, source, shape) {
+        if assignment.passes.lets(document, source) {
             usage.consume(source);
             return Some(Value::Verbatim(source));
         }
