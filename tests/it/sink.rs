@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     io::{BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixListener,
     path::Path,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -105,6 +105,15 @@ impl Gate {
 pub struct Sink {
     pub address: SocketAddr,
     arrived: Arc<Arrivals>,
+    connections: Arc<(Mutex<Connections>, Condvar)>,
+}
+
+/// Who is connected, over TCP.
+#[derive(Default)]
+struct Connections {
+    open: usize,
+    /// Who came last.
+    last: Option<SocketAddr>,
 }
 
 type Arrivals = (Mutex<Vec<Arrived>>, Condvar);
@@ -128,13 +137,35 @@ impl Sink {
         let address = listener.local_addr().expect("an address");
         let arrived = Arc::new(Arrivals::default());
         let (behave, sink) = (Arc::new(behave), Arc::clone(&arrived));
+        let connections: Arc<(Mutex<Connections>, Condvar)> = Arc::default();
+        let count = Arc::clone(&connections);
         thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (behave, sink) = (Arc::clone(&behave), Arc::clone(&sink));
-                thread::spawn(move || serve(&stream, &*behave, &sink));
+            while let Ok((stream, peer)) = listener.accept() {
+                let (behave, sink, count) = (Arc::clone(&behave), Arc::clone(&sink), Arc::clone(&count));
+                let mut connections = count.0.lock().unwrap();
+                connections.open += 1;
+                connections.last = Some(peer);
+                drop(connections);
+                thread::spawn(move || {
+                    serve(&stream, &*behave, &sink);
+                    count.0.lock().unwrap().open -= 1;
+                    count.1.notify_all();
+                });
             }
         });
-        Self { address, arrived }
+        Self { address, arrived, connections }
+    }
+
+    /// Waits until all that was sent by those who are gone has been read. Nobody else may be connected.
+    pub fn hear_out(&self) {
+        let stream = TcpStream::connect(self.address).expect("the app is there");
+        let ours = stream.local_addr().ok();
+        drop(stream);
+        let (connections, changed) = &*self.connections;
+        // Connections are accepted in their order: before ours, all others were.
+        let busy = |connections: &mut Connections| connections.last != ours || connections.open > 0;
+        let waited = changed.wait_timeout_while(connections.lock().unwrap(), PATIENCE, busy).unwrap();
+        assert!(!waited.1.timed_out(), "{} connections are open", waited.0.open);
     }
 
     /// An app on a unix socket, that answers 200. It has no address.
@@ -148,7 +179,7 @@ impl Sink {
                 thread::spawn(move || serve(&stream, &|_, _| Behaviour::Status(200, ""), &sink));
             }
         });
-        Self { address: (Ipv4Addr::UNSPECIFIED, 0).into(), arrived }
+        Self { address: (Ipv4Addr::UNSPECIFIED, 0).into(), arrived, connections: Arc::default() }
     }
 
     /// What arrived so far.
