@@ -1,6 +1,6 @@
 //! The request to the app, whoever delivers: nothing of the vendor's request but what is told here, and the one signature.
 
-use std::io::Write;
+use std::{fmt::Display, io::Write};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -43,7 +43,7 @@ pub struct About<'a, Client> {
 pub fn signed(
     mut fields: Fields,
     body: Bytes,
-    about: About<'_, impl std::fmt::Display>,
+    about: &About<'_, impl Display>,
     signer: &Signer,
     now: Timestamp,
 ) -> Outgoing {

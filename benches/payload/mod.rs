@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// The approval with this number, of about so many bytes, as JSON text.
 #[must_use]
-pub fn approval(number: u32, bytes: usize) -> String {
+pub(crate) fn approval(number: u32, bytes: usize) -> String {
     let mut body = format!(
         r#"{{"id":"apr_{number:016x}","state":"verified","authGroup":{{"id":"grp_payments","name":"Payments","threshold":"2","description":"Two of five"}},"requestor":"user@example.com","context":"pay invoice 4711","createdAt":"2026-11-01T10:00:00Z","completedAt":"2026-11-01T10:05:00Z","message":"Please approve","tags":{{"environment":"production"}},"payload":{{"invoice":4711,"amount":12.50}},"transactions":["#
     );

@@ -36,5 +36,5 @@ pub(super) fn letter(app: &App, due: &Due, content: &Content, now: Timestamp) ->
         traceparent: &context.attribute("traceparent").unwrap_or_default(),
         content_type: &content_type,
     };
-    signed(fields, body, about, &app.signer, now)
+    signed(fields, body, &about, &app.signer, now)
 }

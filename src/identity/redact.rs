@@ -60,7 +60,7 @@ impl Redactions {
     #[must_use]
     pub fn hides<'p>(
         &self,
-        path: impl DoubleEndedIterator<Item = Cow<'p, str>> + ExactSizeIterator + Clone,
+        path: &(impl DoubleEndedIterator<Item = Cow<'p, str>> + ExactSizeIterator + Clone),
         nameable: bool,
     ) -> bool {
         let named = || nameable && path.clone().next_back().is_some_and(|key| is_secret_key(&key));
@@ -74,7 +74,7 @@ impl Redactions {
     pub fn covers(&self, pointer: &str) -> bool {
         let path: Vec<&str> = pointer.split('/').skip(1).collect();
         let steps = path.iter().map(|step| Cow::Borrowed(*step));
-        (1..=path.len()).any(|length| self.hides(steps.clone().take(length), true))
+        (1..=path.len()).any(|length| self.hides(&steps.clone().take(length), true))
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     fn hides(redactions: &Redactions, path: &[&'static str], nameable: bool) -> bool {
-        redactions.hides(path.iter().map(|step| Cow::Borrowed(*step)), nameable)
+        redactions.hides(&path.iter().map(|step| Cow::Borrowed(*step)), nameable)
     }
 
     #[test]

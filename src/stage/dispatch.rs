@@ -123,7 +123,7 @@ fn outgoing(gateway: &Gateway, claimed: &Claimed, trace: &str) -> Outgoing {
         traceparent: trace,
         content_type: &content_type,
     };
-    signed(fields, body, about, &app.signer, gateway.clock().now())
+    signed(fields, body, &about, &app.signer, gateway.clock().now())
 }
 
 /// A trace of our own (W3C Trace Context, version 00): the vendor's is not trusted.

@@ -112,7 +112,8 @@ impl Head {
             _ => Body::Close,
         };
         // A length beside a coding: somebody on the way may read another answer (RFC 9112 §6.3).
-        let keeps = !closes && !(coded && length.is_some()) && status != StatusCode::SWITCHING_PROTOCOLS;
+        let ambiguous = coded && length.is_some();
+        let keeps = !closes && !ambiguous && status != StatusCode::SWITCHING_PROTOCOLS;
         Ok(Self { status, retry_after, body, keeps })
     }
 }

@@ -210,6 +210,12 @@ impl std::fmt::Debug for Connection {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::{Request, header::HOST};
+    use http_body_util::{BodyExt, Full};
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
@@ -331,5 +337,47 @@ mod tests {
         let (mut ours, mut theirs) = connection(64);
         theirs.write_all(b"HTTP/1.1 408 X\r\n").await.unwrap();
         assert!(!ours.is_quiet(), "it said something unasked");
+    }
+
+    /// The status, if hyper's client makes a whole answer of the same bytes.
+    async fn by_hyper(text: &str) -> Option<StatusCode> {
+        let (ours, mut theirs) = duplex(64 << 10);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        let app = async {
+            theirs.read_exact(&mut [0; 1]).await.unwrap();
+            theirs.write_all(text.as_bytes()).await.unwrap();
+            theirs.shutdown().await.unwrap();
+            theirs.read_to_end(&mut Vec::new()).await.ok();
+        };
+        let request = Request::post("/").header(HOST, "a").body(Full::new(Bytes::from_static(BODY))).unwrap();
+        let answer = async {
+            let answer = sender.send_request(request).await.ok()?;
+            let status = answer.status();
+            answer.into_body().collect().await.ok()?;
+            drop(sender);
+            Some(status)
+        };
+        tokio::join!(answer, connection, app).0
+    }
+
+    proptest! {
+        #[test]
+        fn what_counts_as_an_answer_does_so_for_hyper(
+            head in "HTTP/1\\.[01] (200|204|304|500|[0-9]{3})( OK)?\r\n(content-length: [0-5x]{1,2}\r\n|transfer-encoding: (chunked|gzip|chunked, gzip)\r\n|connection: close\r\n|a: b\r\n){0,3}\r\n",
+            body in "(ok|2\r\nok\r\n|2;a=b\r\nok\r\n|0\r\n\r\n|0\r\nc: d\r\n\r\n|x|\r\n){0,4}",
+            piece_bytes in 1usize..40,
+        ) {
+            let text = head + &body;
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (ours, theirs) = runtime.block_on(async {
+                (exchanged(&text, piece_bytes, true).await, by_hyper(&text).await)
+            });
+            // Where lengths contradict a coding or each other, we are the stricter ones.
+            if let Ok(answer) = ours {
+                prop_assert_eq!(theirs, Some(answer.status), "{:?}", text);
+            } else if !text.contains("content-length") {
+                prop_assert_eq!(theirs, None, "{:?}", text);
+            }
+        }
     }
 }

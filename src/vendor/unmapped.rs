@@ -219,7 +219,7 @@ impl<'a> Redactor<'a> {
             return false;
         }
         let nameable = !matches!(self.document.kind(at), Kind::Bool | Kind::Number);
-        if !self.redactions.hides(self.steps(), nameable) {
+        if !self.redactions.hides(&self.steps(), nameable) {
             return false;
         }
         write::string(out, REDACTED);
