@@ -5,12 +5,15 @@
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
 };
 
 use http::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::unconstrained,
+};
 
 use super::answer::{Body, Head, Malformed};
 
@@ -77,8 +80,10 @@ impl Connection {
     /// Whether the app has neither closed the connection nor said anything since its last answer.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        let mut read = ReadBuf::new(&mut byte);
+        // A task that has had its share of the runtime's time would be told to wait, whatever is there.
+        let asked = unconstrained(poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut read)));
+        pin!(asked).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Sends a request and hears the answer out, to the end of its body. The app may answer before it has read the request:
@@ -216,7 +221,10 @@ mod tests {
     use hyper::client::conn::http1;
     use hyper_util::rt::TokioIo;
     use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
@@ -312,6 +320,21 @@ mod tests {
             theirs
         };
         assert_eq!(tokio::join!(ours.exchange(HEAD, &body), app).0, answer(200, true));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_worked_for_long_still_sees_that_it_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        let mut ours = Connection::new(Box::new(stream), true);
+        while ours.is_quiet() {
+            tokio::task::yield_now().await;
+        }
+        // More than a task may do before others have their turn.
+        for _ in 0..1000 {
+            assert!(!ours.is_quiet());
+        }
     }
 
     #[tokio::test]
