@@ -81,7 +81,8 @@ impl Head {
     fn read(response: &Response<'_, '_>) -> Result<Self, Malformed> {
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed)?;
         let mut length = None;
-        let (mut coded, mut chunked, mut closes) = (false, false, response.version != Some(1));
+        let is_old = response.version != Some(1);
+        let (mut coded, mut chunked, mut closes) = (false, false, is_old);
         let mut retry_after = None;
         for Header { name, value } in response.headers.iter() {
             if name.eq_ignore_ascii_case("content-length") {
@@ -107,6 +108,8 @@ impl Head {
             {
                 Body::Length(0)
             }
+            // HTTP/1.0 has no codings: where such a body ends nobody knows (RFC 9112 §6.1).
+            (true, _) if is_old => return Err(Malformed),
             (true, _) if chunked => Body::Chunked(Chunked::default()),
             (false, Some(length)) => Body::Length(length),
             _ => Body::Close,
@@ -240,6 +243,7 @@ mod tests {
         }
         let old = b"HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n";
         assert!(!Head::parse(old).unwrap().unwrap().0.keeps);
+        assert_eq!(Head::parse(b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"), Err(Malformed));
     }
 
     #[test]
