@@ -177,7 +177,8 @@ impl Sending<'_> {
         while !self.over {
             if self.is_done() {
                 // Whether that went well, the answer tells.
-                self.over = ready!(stream.as_mut().poll_flush(cx)).is_ok() || self.begun;
+                ready!(stream.as_mut().poll_flush(cx)).unwrap_or_default();
+                self.over = true;
                 continue;
             }
             let [head, body] = self.pieces;
