@@ -117,7 +117,7 @@ fn taken(bytes: &Bytes, lengths: &[u8]) -> (Vec<Seen>, Vec<String>) {
             let seen = Arc::clone(&seen);
             let below = tower::service_fn(move |request| {
                 let seen = Arc::clone(&seen);
-                async move { Ok(note(head(request)?, &seen).await) }
+                async move { Ok(note(*head(request)?, &seen).await) }
             });
             async move {
                 match rescue(below, request).await {
