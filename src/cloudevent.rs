@@ -86,13 +86,17 @@ impl Envelope<'_> {
     /// The attributes as headers (CloudEvents HTTP binding §3.1.3). Of the data they say no more than the body itself:
     /// no `datacontenttype`, and a `dataschema` only if the body is the data object.
     pub fn binary(&self, fields: &mut Fields, body_is_data: bool) {
-        self.attributes(|attribute, value| match value {
-            Value::Text(text) => attribute.put(fields, text),
-            Value::True => attribute.put(fields, "true"),
+        let schema = self.origin.dataschema.as_deref().filter(|_| body_is_data);
+        self.attributes(|attribute, value| {
+            match value {
+                Value::Text(text) => attribute.put(fields, text),
+                Value::True => attribute.put(fields, "true"),
+            }
+            // Where it stands in the object, too.
+            if let Some(schema) = schema.filter(|_| attribute.name == TIME.name) {
+                DATASCHEMA.put(fields, schema);
+            }
         });
-        if let Some(schema) = self.origin.dataschema.as_deref().filter(|_| body_is_data) {
-            DATASCHEMA.put(fields, schema);
-        }
     }
 
     /// Every attribute but those that speak of the data, in the order of the specification.
