@@ -112,7 +112,8 @@ fn assign(
     if let Some(each) = &rules.each {
         return list(each, assignment, document, source, places, lists?, usage);
     }
-    let at = picked(rules, document, source, usage)?;
+    // What is picked out of an array may say nothing.
+    let at = picked(rules, document, source, usage).filter(|at| !document.says_nothing(*at))?;
     if let Some(other) = rules.same_as.and_then(|slot| places.get(slot))
         && document.raw(other) != document.raw(at)
     {
@@ -192,8 +193,8 @@ fn edited<'a>(rules: &'a Rules, document: &'a Document, at: Index) -> Edited<'a>
     }
     match &rules.split {
         Some((by, part)) => match text.split(by.as_str()).nth(*part) {
+            Some("") | None => Edited::Odd,
             Some(part) => Edited::Text(Cow::Owned(part.to_owned())),
-            None => Edited::Odd,
         },
         None => Edited::Verbatim,
     }

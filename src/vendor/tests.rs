@@ -57,6 +57,22 @@ fn a_member_that_is_read_may_stand_only_once() {
 }
 
 #[test]
+fn what_is_picked_and_says_nothing_is_no_value() {
+    let plan = plan("loginradius");
+    let email = |value: &str| {
+        let body = format!(
+            r#"{{"HookName":"login","Time":"2025-03-04T08:15:30Z","Data":{{"Uid":"u1","Email":[{{"Type":"Primary","Value":{value}}}]}}}}"#
+        );
+        let (document, readings) = read(&plan, &body);
+        data(&plan, &document, &readings[0])["actor"].get("email").cloned()
+    };
+    assert_eq!(email(r#""a@example.com""#), Some(json!("a@example.com")));
+    for nothing in [r#""""#, "null"] {
+        assert_eq!(email(nothing), None, "{nothing}");
+    }
+}
+
+#[test]
 fn a_missing_id_makes_no_two_events_one() {
     let plan = plan("sendauth");
     let id = |body: &str| match &read(&plan, body).1[0].identity {
