@@ -193,10 +193,10 @@ fn claim(c: &mut Criterion) {
     group.finish();
 }
 
-/// Budgets.
+/// Budgets: taken from and, once used up, refused.
 fn meter(c: &mut Criterion) {
     let mut group = c.benchmark_group("meter");
-    let rate = "1000000000/s".parse().unwrap();
+    let rate = "1000000/s burst 1000000".parse().unwrap();
     let clock = Clock::system();
     let budget = Budget::new(rate, "source", &clock);
     group.bench_function("source", |b| b.iter(|| budget.take().is_ok()));
