@@ -199,8 +199,8 @@ struct Attribute {
 }
 
 macro_rules! attributes {
-    ($($attribute:ident: $name:literal, $header:literal;)*) => {
-        $(static $attribute: Attribute = Attribute { name: $name, header: $header };)*
+    ($($attribute:ident: $name:literal;)*) => {
+        $(static $attribute: Attribute = Attribute { name: $name, header: concat!("ce-", $name) };)*
 
         static ATTRIBUTES: &[&Attribute] = &[$(&$attribute),*];
     };
@@ -208,22 +208,22 @@ macro_rules! attributes {
 
 // `hwreplay` marks what an operator has asked for again.
 attributes! {
-    SPECVERSION: "specversion", "ce-specversion";
-    ID: "id", "ce-id";
-    SOURCE: "source", "ce-source";
-    TYPE: "type", "ce-type";
-    SUBJECT: "subject", "ce-subject";
-    TIME: "time", "ce-time";
-    RECORDEDTIME: "recordedtime", "ce-recordedtime";
-    PARTITIONKEY: "partitionkey", "ce-partitionkey";
-    CORRELATIONID: "correlationid", "ce-correlationid";
-    TRACEPARENT: "traceparent", "ce-traceparent";
-    HWVENDOR: "hwvendor", "ce-hwvendor";
-    HWVENDOREVENT: "hwvendorevent", "ce-hwvendorevent";
-    HWASSURANCE: "hwassurance", "ce-hwassurance";
-    HWTEST: "hwtest", "ce-hwtest";
-    HWREPLAY: "hwreplay", "ce-hwreplay";
-    DATASCHEMA: "dataschema", "ce-dataschema";
+    SPECVERSION: "specversion";
+    ID: "id";
+    SOURCE: "source";
+    TYPE: "type";
+    SUBJECT: "subject";
+    TIME: "time";
+    RECORDEDTIME: "recordedtime";
+    PARTITIONKEY: "partitionkey";
+    CORRELATIONID: "correlationid";
+    TRACEPARENT: "traceparent";
+    HWVENDOR: "hwvendor";
+    HWVENDOREVENT: "hwvendorevent";
+    HWASSURANCE: "hwassurance";
+    HWTEST: "hwtest";
+    HWREPLAY: "hwreplay";
+    DATASCHEMA: "dataschema";
 }
 
 impl Attribute {

@@ -32,28 +32,9 @@ pub fn from_text(text: &str) -> Option<Reading> {
 /// Whether a text is a time in just the form that [`write()`] gives it, whole seconds: told without making a time of it.
 #[must_use]
 pub fn is_ours(text: &str) -> bool {
-    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1, s2, b'Z'] =
-        text.as_bytes()
-    else {
-        return false;
-    };
-    let two = |tens: &u8, ones: &u8| {
-        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
-        // Not two digits: more than any part of a time.
-        if tens < 10 && ones < 10 { tens * 10 + ones } else { u8::MAX }
-    };
-    let (century, year, month, day) = (two(y1, y2), two(y3, y4), two(mo1, mo2), two(d1, d2));
-    let leaps = year % 4 == 0 && (year != 0 || century % 4 == 0);
-    let days = match month {
-        2 if leaps => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => 0,
-    };
+    let Some(Written { date, time, between: b'T', rest: b"Z" }) = Written::read(text) else { return false };
     // The last years of four digits are beyond what a `Timestamp` holds.
-    let known = (19..99).contains(&century) && year < 100 && (century > 19 || year >= 70);
-    known && (1..=days).contains(&day) && two(h1, h2) < 24 && two(mi1, mi2) < 60 && two(s1, s2) < 60
+    (1970..9900).contains(&date[0]) && civil_time(date, time, 0).is_some()
 }
 
 /// Writes `YYYY-MM-DDTHH:MM:SS[.fff[fff[fff]]]Z` with the fewest digits that keep the value.
@@ -97,26 +78,61 @@ fn write_digits(out: &mut Vec<u8>, at: Timestamp, digits: usize) {
     out.extend_from_slice(&text[..=seconds_end]);
 }
 
+/// `YYYY-MM-DD`, one byte, `HH:MM:SS` and what follows: numbers, whether there is such a time or not.
+struct Written<'a> {
+    date: [i16; 3],
+    time: [i16; 3],
+    between: u8,
+    rest: &'a [u8],
+}
+
+impl<'a> Written<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, between, rest @ ..] = text.as_bytes() else {
+            return None;
+        };
+        let [h1, h2, b':', mi1, mi2, b':', s1, s2, rest @ ..] = rest else { return None };
+        let two = |tens: &u8, ones: &u8| {
+            let both = tens.is_ascii_digit() && ones.is_ascii_digit();
+            both.then(|| i16::from((tens - b'0') * 10 + (ones - b'0')))
+        };
+        Some(Self {
+            date: [two(y1, y2)? * 100 + two(y3, y4)?, two(mo1, mo2)?, two(d1, d2)?],
+            time: [two(h1, h2)?, two(mi1, mi2)?, two(s1, s2)?],
+            between: *between,
+            rest,
+        })
+    }
+}
+
+/// The time, if the calendar has it.
+fn civil_time(date: [i16; 3], time: [i16; 3], nanos: i32) -> Option<civil::DateTime> {
+    let [year, month, day] = date;
+    let small = |number: i16| i8::try_from(number).ok();
+    let [hour, minute, second] = time;
+    civil::DateTime::new(
+        year,
+        small(month)?,
+        small(day)?,
+        small(hour)?,
+        small(minute)?,
+        small(second)?,
+        nanos,
+    )
+    .ok()
+}
+
 /// RFC 3339, and its like without an offset (taken for UTC) or with a space for the `T`.
 fn date_time(text: &str) -> Option<Reading> {
-    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, between @ (b'T' | b't' | b' '), rest @ ..] =
-        text.as_bytes()
-    else {
+    let Written { date, time: [hour, minute, second], between, rest: fraction } = Written::read(text)?;
+    if !matches!(between, b'T' | b't' | b' ') {
         return None;
-    };
-    let [h1, h2, b':', mi1, mi2, b':', s1, s2, fraction @ ..] = rest else { return None };
-    let two = |tens: u8, ones: u8| {
-        let both = tens.is_ascii_digit() && ones.is_ascii_digit();
-        both.then(|| i8::try_from((tens - b'0') * 10 + (ones - b'0')).ok())?
-    };
-    let year = i16::from(two(*y1, *y2)?) * 100 + i16::from(two(*y3, *y4)?);
-    let (month, day) = (two(*mo1, *mo2)?, two(*d1, *d2)?);
-    let (hour, minute, second) = (two(*h1, *h2)?, two(*mi1, *mi2)?, two(*s1, *s2)?);
+    }
     let (nanos, beyond, rest) = subsecond(fraction)?;
     // A leap second is squeezed into the second before it.
     let leap = second == 60;
     let (second, nanos) = if leap { (59, 999_999_999) } else { (second, nanos) };
-    let civil = civil::DateTime::new(year, month, day, hour, minute, second, nanos).ok()?;
+    let civil = civil_time(date, [hour, minute, second], nanos)?;
     let (offset_minutes, zulu) = match rest {
         b"Z" | b"z" => (0, true),
         b"" => (0, false),
@@ -141,7 +157,7 @@ fn date_time(text: &str) -> Option<Reading> {
         [b'.', digits @ .., b'Z'] => matches!(digits.len(), 3 | 6 | 9) && !digits.ends_with(b"000"),
         _ => false,
     };
-    Some(Reading { at, exact, ours: exact && shortest && *between == b'T' })
+    Some(Reading { at, exact, ours: exact && shortest && between == b'T' })
 }
 
 /// A fraction of a second, if there is one: nanoseconds, whether digits were cut off, and what follows.
