@@ -21,9 +21,7 @@ impl Fields {
         self.0.extend_from_slice(b": ");
         let value = self.0.len();
         write(&mut self.0);
-        // Without a way out in between, many bytes at once.
-        let fits = |fits, byte: &u8| fits & matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
-        if self.0[value..].iter().fold(true, fits) {
+        if fits(&self.0[value..]) {
             self.0.extend_from_slice(b"\r\n");
         } else {
             self.0.truncate(start);
@@ -40,6 +38,22 @@ impl Fields {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Whether a value holds no control character but tabs. Eight bytes at a time: nearly all hold none at all.
+fn fits(value: &[u8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * EACH;
+    // The high bit of each byte below 0x20, and of 0x7f; of others only above one of these.
+    let controls = |bytes: &[u8; 8]| {
+        let word = u64::from_le_bytes(*bytes);
+        let (low, delete) = (word.wrapping_sub(0x20 * EACH), (word ^ (0x7f * EACH)).wrapping_sub(EACH));
+        (low & !word | delete & !(word ^ (0x7f * EACH))) & HIGH
+    };
+    let (words, rest) = value.as_chunks();
+    let plain = words.iter().fold(0, |all, bytes| all | controls(bytes)) == 0;
+    let fits = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+    (if plain { rest } else { value }).iter().all(fits)
 }
 
 /// Shows how long they are: values may hold a signature.
@@ -64,5 +78,22 @@ mod tests {
         fields.text("c", "");
         assert_eq!(fields.as_bytes(), "a: canary 1\r\nb: é\t\r\nc: \r\n".as_bytes());
         assert!(!format!("{fields:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_control_character_is_seen_wherever_it_stands() {
+        for length in 0..20 {
+            for (at, byte) in (0..length).flat_map(|at| (0..=255u8).map(move |byte| (at, byte))) {
+                for filler in [b' ', b'a', b'~', 0x80, 0xff] {
+                    let mut value = vec![filler; length];
+                    value[at] = byte;
+                    assert_eq!(
+                        super::fits(&value),
+                        byte == b'\t' || !(byte < 0x20 || byte == 0x7f),
+                        "{value:?}"
+                    );
+                }
+            }
+        }
     }
 }

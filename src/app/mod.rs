@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use self::reload::Reloader;
 use crate::{
@@ -148,10 +148,10 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
             server::serve(public, tls.clone(), bounds, stop_server.clone(), move |peer, request| {
                 let gateway = gateway.load_full();
                 async move {
-                    match stack(&gateway).oneshot((peer, request)).await {
-                        Ok(answer) => answer,
-                        Err(never) => match never {},
-                    }
+                    let mut stack = stack(&gateway);
+                    let Ok(ready) = stack.ready().await;
+                    let Ok(answer) = ready.call((peer, request)).await;
+                    answer
                 }
             })
         }),

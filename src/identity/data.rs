@@ -45,8 +45,19 @@ pub struct Member {
     /// The path but for its last step, and that step.
     pub parent: &'static str,
     pub name: &'static str,
+    key: Key,
     pub shape: Shape,
 }
+
+/// A name as it stands in a JSON text: in quotes, with its colon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    text: [u8; KEY_BYTES_MAX],
+    bytes: u8,
+}
+
+/// Longest name with quotes and colon, in bytes.
+const KEY_BYTES_MAX: usize = 24;
 
 /// A member's place in [`MEMBERS`], or in the list an element is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,7 +202,7 @@ impl Field {
 
     /// The first and the last member below this one's parent. None at the top.
     #[must_use]
-    pub fn family(self, members: &[Member]) -> Option<(Self, Self)> {
+    pub fn family(self, members: &'static [Member]) -> Option<(Self, Self)> {
         let parent = self.of(members).parent;
         let below =
             |member: &Member| member.path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'));
@@ -200,12 +211,12 @@ impl Field {
     }
 
     #[must_use]
-    pub fn of(self, members: &[Member]) -> Member {
-        members[usize::from(self.0)]
+    pub fn of(self, members: &'static [Member]) -> &'static Member {
+        &members[usize::from(self.0)]
     }
 
     #[must_use]
-    pub fn shape(self, members: &[Member]) -> Shape {
+    pub fn shape(self, members: &'static [Member]) -> Shape {
         self.of(members).shape
     }
 }
@@ -218,7 +229,26 @@ const fn at(path: &'static str, shape: Shape) -> Member {
     }
     let (parent, name) = path.split_at(name);
     let (parent, _) = parent.split_at(parent.len().saturating_sub(1));
-    Member { path, parent, name, shape }
+    Member { path, parent, name, key: key(name), shape }
+}
+
+const fn key(name: &str) -> Key {
+    let (name, mut text, mut at) = (name.as_bytes(), [b'"'; KEY_BYTES_MAX], 0);
+    while at < name.len() {
+        text[at + 1] = name[at];
+        at += 1;
+    }
+    text[at + 2] = b':';
+    #[expect(clippy::cast_possible_truncation, reason = "it has room in the array")]
+    Key { text, bytes: at as u8 + 3 }
+}
+
+impl Member {
+    /// Its name as it stands in a JSON text: in quotes, with its colon.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key.text[..usize::from(self.key.bytes)]
+    }
 }
 
 /// A member that the gateway itself reads or writes.
@@ -254,11 +284,13 @@ mod tests {
     #[test]
     fn every_member_is_found_by_its_path_and_no_other() {
         for members in [MEMBERS, TRANSACTION, CHANGE] {
-            for (at, Member { path, parent, name, shape }) in members.iter().enumerate() {
+            for (at, member) in members.iter().enumerate() {
+                let Member { path, parent, name, shape, .. } = member;
                 let field = Field::named(members, path).unwrap();
                 assert_eq!(usize::from(field.0), at, "a path stands once");
                 assert_eq!(field.shape(members), *shape);
                 assert_eq!((*parent, *name), path.rsplit_once('.').unwrap_or(("", path)));
+                assert_eq!(member.key(), format!("\"{name}\":").as_bytes());
             }
             assert_eq!(Field::named(members, ""), None);
             assert_eq!(Field::named(members, "ide"), None);

@@ -98,6 +98,14 @@ impl Document {
         self.text.get(node.start as usize..node.end as usize).unwrap_or_default()
     }
 
+    /// The same in bytes.
+    #[must_use]
+    #[inline]
+    pub fn raw_bytes(&self, at: Index) -> &[u8] {
+        let node = self.node(at);
+        self.text.as_bytes().get(node.start as usize..node.end as usize).unwrap_or_default()
+    }
+
     /// Bytes of the value's own text, quotes and brackets included.
     #[must_use]
     pub fn bytes(&self, at: Index) -> usize {
@@ -135,7 +143,8 @@ impl Document {
 
     /// The members of an object: name and value. Nothing for other kinds.
     pub fn members(&self, at: Index) -> impl Iterator<Item = (Index, Index)> + '_ {
-        self.inside(at, Kind::Object).map(|name| (name, self.node(name).next))
+        // Behind a name stands its value.
+        self.inside(at, Kind::Object).map(|name| (name, name + 1))
     }
 
     /// The elements of an array. Nothing for other kinds.
@@ -200,14 +209,21 @@ impl Document {
 
     /// The bytes of a member's name, escapes resolved. None as for [`string`](Self::string).
     #[must_use]
+    #[inline]
     pub fn name(&self, key: Index) -> Option<Cow<'_, [u8]>> {
-        let node = self.node(key);
-        if node.kind == Kind::Plain {
-            return Some(Cow::Borrowed(
-                &self.text.as_bytes()[node.start as usize + 1..node.end as usize - 1],
-            ));
+        match self.plain(key) {
+            Some(name) => Some(Cow::Borrowed(name)),
+            None => self.string(key).map(|name| Cow::Owned(name.into_owned().into_bytes())),
         }
-        self.string(key).map(|name| Cow::Owned(name.into_owned().into_bytes()))
+    }
+
+    /// The bytes of a string without escapes. None for all else.
+    #[must_use]
+    #[inline]
+    pub fn plain(&self, at: Index) -> Option<&[u8]> {
+        let node = self.node(at);
+        let inside = node.start as usize + 1..node.end as usize - 1;
+        if node.kind == Kind::Plain { self.text.as_bytes().get(inside) } else { None }
     }
 
     /// Memory the structure takes, in bytes, beside the text.
@@ -242,7 +258,7 @@ impl Document {
         std::iter::from_fn(move || {
             let here = next;
             (here < end).then(|| {
-                let value = if kind == Kind::Object { self.node(here).next } else { here };
+                let value = if kind == Kind::Object { here + 1 } else { here };
                 next = self.node(value).next;
                 here
             })

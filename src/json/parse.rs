@@ -18,7 +18,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Node>, Malformed> {
         return Err(Malformed { what: "longer than 4 GiB", at: 0 });
     }
     // A member of a name and a value is seldom shorter: the list does not grow on the way.
-    let nodes = Vec::with_capacity(text.len() / 12 + 4);
+    let nodes = Vec::with_capacity(text.len() / 10 + 4);
     let mut parser = Parser { text, at: 0, nodes, open: Vec::with_capacity(8) };
     parser.document()?;
     Ok(parser.nodes)

@@ -40,7 +40,7 @@ impl Digest {
     pub(super) fn compare(&self, signatures: &Signatures<'_>, body: &[u8]) -> Option<&Key> {
         let mut found = None;
         for set in signatures.sets() {
-            let key = matching(&self.keys, set.signatures(), &std::iter::once(body));
+            let key = matching(&self.keys, &set.sums, &std::iter::once(body));
             found = found.or(key);
         }
         found

@@ -69,7 +69,7 @@ impl Hmac {
                 body: request.body,
                 method: request.method.as_str(),
             };
-            let key = matching(&self.keys, set.signatures(), &self.template.pieces(values));
+            let key = matching(&self.keys, &set.sums, &self.template.pieces(values));
             found = found.or_else(|| key.map(|key| (key, signed_at)));
         }
         found.ok_or(if stale { Mismatch::Stale } else { Mismatch::Mismatch })

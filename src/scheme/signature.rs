@@ -2,7 +2,7 @@
 
 use super::{
     Mismatch,
-    encoding::{SUM_BYTES_MAX, Sum, signature},
+    encoding::{Sum, signature},
     settings::Encoding,
 };
 
@@ -31,19 +31,18 @@ pub(super) enum Layout {
 
 /// What a header holds.
 pub(super) struct Signatures<'a> {
-    sets: [Set<'a>; SETS_MAX],
-    /// The set that is being filled.
-    last: usize,
+    /// The last one is being filled.
+    sets: Vec<Set<'a>>,
+    /// Signatures so far, also those that cannot be decoded.
     count: usize,
 }
 
 /// Signatures made at one time.
-#[derive(Clone, Copy)]
+#[derive(Default)]
 pub(super) struct Set<'a> {
     /// As it stands in the header.
     pub timestamp: Option<&'a str>,
-    sums: [Sum; SIGNATURES_MAX],
-    count: usize,
+    pub sums: Vec<Sum>,
 }
 
 impl Reader {
@@ -87,12 +86,11 @@ impl Reader {
 impl<'a> Signatures<'a> {
     /// The sets that hold a signature; at least one.
     pub(super) fn sets(&self) -> impl Iterator<Item = &Set<'a>> {
-        self.sets.iter().filter(|set| set.count > 0)
+        self.sets.iter().filter(|set| !set.sums.is_empty())
     }
 
     fn none() -> Self {
-        let empty = Set { timestamp: None, sums: [[0; SUM_BYTES_MAX]; SIGNATURES_MAX], count: 0 };
-        Self { sets: [empty; SETS_MAX], last: 0, count: 0 }
+        Self { sets: vec![Set::default()], count: 0 }
     }
 
     fn push(&mut self, sum: Option<Sum>) -> Result<(), Mismatch> {
@@ -101,26 +99,20 @@ impl<'a> Signatures<'a> {
             return Err(Mismatch::Malformed);
         }
         self.count += 1;
-        if let Some(sum) = sum {
-            let set = &mut self.sets[self.last];
-            set.sums[set.count] = sum;
-            set.count += 1;
-        }
+        let sums = self.sets.last_mut().map(|set| &mut set.sums);
+        sums.into_iter().for_each(|sums| sums.extend(sum));
         Ok(())
     }
 
     fn begin_set(&mut self, timestamp: &'a str) -> Result<(), Mismatch> {
-        if self.sets[self.last].timestamp.is_some() {
-            self.last += 1;
+        if self.sets.last().is_none_or(|set| set.timestamp.is_some()) {
+            if self.sets.len() == SETS_MAX {
+                return Err(Mismatch::Malformed);
+            }
+            self.sets.push(Set::default());
         }
-        self.sets.get_mut(self.last).ok_or(Mismatch::Malformed)?.timestamp = Some(timestamp);
+        self.sets.last_mut().into_iter().for_each(|set| set.timestamp = Some(timestamp));
         Ok(())
-    }
-}
-
-impl Set<'_> {
-    pub(super) fn signatures(&self) -> &[Sum] {
-        &self.sums[..self.count]
     }
 }
 
@@ -148,7 +140,7 @@ mod tests {
     fn seen(reader: &Reader, value: &str) -> Option<Vec<(String, Vec<u8>)>> {
         let found = reader.read(value).ok()?;
         let set = |set: &Set<'_>| {
-            (set.timestamp.unwrap_or("-").to_owned(), set.signatures().iter().map(|sum| sum[0]).collect())
+            (set.timestamp.unwrap_or("-").to_owned(), set.sums.iter().map(|sum| sum[0]).collect())
         };
         Some(found.sets().map(set).collect())
     }

@@ -11,7 +11,7 @@ use crate::{event::Intake, gateway::Gateway};
 /// The stage; `below` is the rest of the way.
 pub async fn challenge<S, B>(
     gateway: &Gateway,
-    below: S,
+    mut below: S,
     request: Box<Request<Intake<B>>>,
 ) -> Result<Response<Full<Bytes>>, BoxError>
 where
@@ -20,7 +20,7 @@ where
     let (paths, schema) = &gateway.schema;
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if request.body().source.is_some() || !reads || !paths.iter().any(|path| path == request.uri().path()) {
-        return below.oneshot(request).await;
+        return below.ready().await?.call(request).await;
     }
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(schema.as_bytes())));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/schema+json"));

@@ -29,14 +29,14 @@ const FIRST_BYTES_MAX: usize = 4 << 10;
 const GROWTH: usize = 4;
 
 /// The stage; `below` is the rest of the way.
-pub async fn collect<S, B>(gateway: &Gateway, below: S, request: Routed<B>) -> Result<Reply, BoxError>
+pub async fn collect<S, B>(gateway: &Gateway, mut below: S, request: Routed<B>) -> Result<Reply, BoxError>
 where
     S: Service<Arrival, Response = Reply, Error = BoxError>,
     B: Body<Data = Bytes> + Unpin,
 {
     let Routed { source, head, body, client, received } = request;
     let (body, held) = read(body, gateway).await?;
-    below.oneshot(Arrival { source, head, body, client, received, held }).await
+    below.ready().await?.call(Arrival { source, head, body, client, received, held }).await
 }
 
 async fn read<B>(mut body: B, gateway: &Gateway) -> Result<(Bytes, OwnedSemaphorePermit), Rejection>

@@ -78,7 +78,7 @@ fn assurance(event: &Event) -> u128 {
     event.delivery().verification().assurance as u128
 }
 
-async fn deliver<S>(inner: S, claimed: Claimed, lease: Lease) -> Result<Reply, BoxError>
+async fn deliver<S>(mut inner: S, claimed: Claimed, lease: Lease) -> Result<Reply, BoxError>
 where
     S: Service<Claimed, Response = Reply, Error = BoxError>,
 {
@@ -88,7 +88,11 @@ where
         // The inbox remembers; this memory only answers faster.
         Delivery::Inbox => source.dedup_window.min(SHORT_CUT),
     };
-    match inner.oneshot(claimed).await {
+    let delivered = match inner.ready().await {
+        Ok(inner) => inner.call(claimed).await,
+        Err(error) => Err(error),
+    };
+    match delivered {
         Ok(reply) => {
             lease.settle(keep);
             Ok(reply)

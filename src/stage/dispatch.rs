@@ -1,6 +1,6 @@
 //! Dispatch: the event as the app wants it, signed, to the app, whose answer the vendor's follows; or into the inbox.
 
-use std::{fmt::Write, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -42,13 +42,13 @@ async fn deliver(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejec
     let out = outgoing(&gateway, &claimed, &trace);
     let began = Instant::now();
     let outcome = route.app.upstream.deliver(&out, delivery.deadline() - ANSWER_MARGIN).await;
-    let took = began.elapsed();
-    let now = gateway.clock().now();
+    let ended = Instant::now();
+    let (took, now) = (ended - began, gateway.clock().now());
     let event_type = event.reading().event_type;
     match outcome {
         Ok(delivered) => {
             route.metrics.delivered("success", Some(delivered.status.as_u16()), took);
-            route.metrics.reached(delivery.received().since.elapsed());
+            route.metrics.reached(ended - delivery.received().since);
             source.metrics.event(event_type, "accepted");
             source.metrics.accepted_at(now);
             source.last.delivered(now, delivered.status);
@@ -128,8 +128,9 @@ fn outgoing(gateway: &Gateway, claimed: &Claimed, trace: &str) -> Outgoing {
 
 /// A trace of our own (W3C Trace Context, version 00): the vendor's is not trusted.
 pub(super) fn traceparent() -> String {
-    let mut text = String::with_capacity(55);
-    // Writing into a String does not fail.
-    write!(text, "00-{:032x}-{:016x}-01", fastrand::u128(1..), fastrand::u64(1..)).unwrap_or_default();
-    text
+    let mut text = *b"00-________________________________-________________-01";
+    // Unwrap safety: two digits for each byte.
+    hex::encode_to_slice(fastrand::u128(1..).to_be_bytes(), &mut text[3..35]).expect("32 digits");
+    hex::encode_to_slice(fastrand::u64(1..).to_be_bytes(), &mut text[36..52]).expect("16 digits");
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -34,7 +34,8 @@ where
         match delivery.source().route(&reading) {
             Some(route) => {
                 let event = Event::new(&delivery, reading, route);
-                reply.events.extend(inner.clone().oneshot(event).await?.events);
+                let mut inner = inner.clone();
+                reply.events.extend(inner.ready().await?.call(event).await?.events);
             }
             None => reply.events.push(filtered(gateway, &delivery, &reading)),
         }

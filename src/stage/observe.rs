@@ -21,7 +21,7 @@ const PATH_BYTES_SHOWN: usize = 256;
 /// The stage; `below` is the rest of the way.
 pub async fn observe<S, B>(
     gateway: &Gateway,
-    below: S,
+    mut below: S,
     (peer, request): (SocketAddr, Request<B>),
 ) -> Result<Answer, Infallible>
 where
@@ -38,7 +38,8 @@ where
         answered: false,
     };
     sighting.gateway.shared.metrics.http_requests_in_flight.inc();
-    let answer = below.oneshot(request.map(|body| Intake { body, peer, received, source })).await?;
+    let request = request.map(|body| Intake { body, peer, received, source });
+    let answer = below.ready().await?.call(request).await?;
     sighting.answered(&answer);
     Ok(answer)
 }

@@ -30,11 +30,15 @@ const PROBLEM_BYTES: usize = 256;
 const CODES: &str = "https://hookwarden.dev/codes/";
 
 /// The stage; `below` is the rest of the way.
-pub async fn rescue<S, R>(below: S, request: R) -> Result<Answer, Infallible>
+pub async fn rescue<S, R>(mut below: S, request: R) -> Result<Answer, Infallible>
 where
     S: Service<R, Response = Response<UnsyncBoxBody<Bytes, BoxError>>, Error = BoxError>,
 {
-    Ok(match below.oneshot(request).await {
+    let answered = match below.ready().await {
+        Ok(below) => below.call(request).await,
+        Err(error) => Err(error),
+    };
+    Ok(match answered {
         Ok(answer) => answer.map(Either::Left),
         Err(error) => answer_to(rejection(error)).map(Either::Right),
     })

@@ -70,11 +70,10 @@ impl Passes {
     /// Whether this one does.
     #[inline]
     pub(super) fn lets(self, document: &Document, at: Index) -> bool {
-        let plain = document.kind(at) == Kind::Plain;
         match self {
             Self::None => false,
-            Self::Text => plain && document.bytes(at) - 2 <= TEXT_BYTES_MAX,
-            Self::Time => plain && document.string(at).is_some_and(|text| time::is_ours(&text)),
+            Self::Text => document.plain(at).is_some_and(|text| text.len() <= TEXT_BYTES_MAX),
+            Self::Time => document.plain(at).is_some_and(time::is_ours),
         }
     }
 }

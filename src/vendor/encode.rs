@@ -168,7 +168,14 @@ impl<'a> Encoder<'a> {
                 }
                 out.push(b']');
             }
-            RAW_SHA256 => write::string(out, &hex::encode(Sha256::digest(self.document.text()))),
+            RAW_SHA256 => {
+                let mut text = [0; 64];
+                // Unwrap safety: two digits for each of 32 bytes.
+                hex::encode_to_slice(Sha256::digest(self.document.text()), &mut text).expect("64 bytes");
+                out.push(b'"');
+                out.extend_from_slice(&text);
+                out.push(b'"');
+            }
             RAW_BYTES => out.extend_from_slice(self.document.text().len().to_string().as_bytes()),
             RAW => out.append(&mut self.raw),
             UNMAPPED => out.append(&mut self.unmapped),
@@ -199,13 +206,13 @@ impl<'a> Encoder<'a> {
     fn value(&mut self, out: &mut Vec<u8>, value: &Value, place: Place<'_>) {
         let document = self.document;
         match value {
-            Value::Verbatim(at) => out.extend_from_slice(document.raw(*at).as_bytes()),
+            Value::Verbatim(at) => out.extend_from_slice(document.raw_bytes(*at)),
             Value::Json(at) => self.redactor.whole(out, *at, place),
             Value::Tags(at) => self.redactor.tags(out, *at, place),
             Value::Text(text) => write::string(out, text),
             Value::Word(word) => write::string(out, word),
             Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
-            Value::Time(_, Some(at)) => out.extend_from_slice(document.raw(*at).as_bytes()),
+            Value::Time(_, Some(at)) => out.extend_from_slice(document.raw_bytes(*at)),
             Value::Time(at, None) => {
                 out.push(b'"');
                 time::write(out, *at);
@@ -247,31 +254,23 @@ impl<'a> Nest<'a> {
     }
 
     /// Writes everything before the member's value.
-    fn member(&mut self, member: Member) -> &mut Vec<u8> {
+    fn member(&mut self, member: &'static Member) -> &mut Vec<u8> {
         if member.parent != self.parent {
             self.enter(member.parent);
         }
-        write::name(self.out, member.name);
+        write::comma(self.out);
+        self.out.extend_from_slice(member.key());
         self.out
     }
 
     fn enter(&mut self, parent: &'static str) {
-        let (open, wanted) = (self.parent.as_bytes(), parent.as_bytes());
-        let same = open.iter().zip(wanted).take_while(|(open, wanted)| open == wanted).count();
-        // Whole steps alone are shared.
-        let ends = |path: &[u8]| path.get(same).is_none_or(|byte| *byte == b'.');
-        let shared = match ends(open) && ends(wanted) {
-            true => same,
-            false => open[..same].iter().rposition(|byte| *byte == b'.').unwrap_or(0),
-        };
-        for _ in steps(&open[shared..]) {
+        let shared = shared(self.parent, parent);
+        for _ in steps(&self.parent[shared..]) {
             self.out.push(b'}');
         }
-        for step in steps(&wanted[shared..]) {
-            write::comma(self.out);
-            self.out.push(b'"');
-            self.out.extend_from_slice(step);
-            self.out.extend_from_slice(b"\":{");
+        for step in steps(&parent[shared..]) {
+            write::name(self.out, step);
+            self.out.push(b'{');
         }
         self.parent = parent;
     }
@@ -282,8 +281,20 @@ impl<'a> Nest<'a> {
     }
 }
 
-fn steps(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|byte| *byte == b'.').filter(|step| !step.is_empty())
+/// Bytes of the steps that two paths begin with.
+fn shared(open: &str, wanted: &str) -> usize {
+    let (open, wanted) = (open.as_bytes(), wanted.as_bytes());
+    let same = open.iter().zip(wanted).take_while(|(open, wanted)| open == wanted).count();
+    // Whole steps alone are shared.
+    let ends = |path: &[u8]| path.get(same).is_none_or(|byte| *byte == b'.');
+    match ends(open) && ends(wanted) {
+        true => same,
+        false => open[..same].iter().rposition(|byte| *byte == b'.').unwrap_or(0),
+    }
+}
+
+fn steps(path: &'static str) -> impl Iterator<Item = &'static str> {
+    path.split('.').filter(|step| !step.is_empty())
 }
 
 #[cfg(test)]

@@ -47,11 +47,16 @@ pub(super) fn fill(
 ) {
     let start = values.len();
     for assignment in &plan.assignments {
-        if values[start..].last().is_some_and(|(field, _)| *field == assignment.field) {
+        let field = assignment.field;
+        if values[start..].last().is_some_and(|(last, _)| *last == field) {
             continue;
         }
-        if let Some(value) = assign(assignment, document, places, lists, usage) {
-            values.push((assignment.field, value));
+        let Some(source) = places.first(document, &assignment.slots) else { continue };
+        if assignment.rules.is_none() && assignment.passes.lets(document, source) {
+            usage.consume(source);
+            values.push((field, Value::Verbatim(source)));
+        } else if let Some(value) = assign(assignment, document, source, places, lists, usage) {
+            values.push((field, value));
         }
     }
     let mapped = start..values.len();
@@ -89,20 +94,18 @@ pub(super) fn derive(values: &mut Vec<(Field, Value)>, document: &Document) {
     }
 }
 
+/// The value of a member, where it is not the vendor's own.
+#[inline(never)]
 fn assign(
     assignment: &Assignment,
     document: &Document,
+    source: Index,
     places: Places<'_>,
     lists: Option<&Found>,
     usage: &mut Usage,
 ) -> Option<Value> {
     let shape = assignment.shape;
-    let source = places.first(document, &assignment.slots)?;
     let Some(rules) = assignment.rules.as_deref() else {
-        if assignment.passes.lets(document, source) {
-            usage.consume(source);
-            return Some(Value::Verbatim(source));
-        }
         return usage.take(document, source, convert(document, source, None, shape), false);
     };
     if rules.pick.is_some() && document.kind(source) != Kind::Array {

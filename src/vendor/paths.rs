@@ -21,8 +21,8 @@ pub(super) struct Paths {
 #[derive(Clone, Debug, Default)]
 struct Step {
     children: Vec<Child>,
-    /// Bit n: there is a child of n bytes, of 63 or more the last. Most members of a body are nobody's.
-    lengths: u64,
+    /// The children by their names: a hash table, a power of two long and half empty, of places in `children`.
+    by_name: Vec<Option<u16>>,
     /// The child that stands for the current item of a delivery with several events.
     item: Option<Slot>,
     /// What is read of each element of the array here.
@@ -30,6 +30,33 @@ struct Step {
 }
 
 impl Step {
+    /// The member of that name, if it is read.
+    #[inline]
+    fn child(&self, name: &[u8]) -> Option<Slot> {
+        let ends = Ends::of(name);
+        let mut at = ends.hash();
+        loop {
+            let child = &self.children[usize::from((*self.by_name.get(at & (self.by_name.len() - 1))?)?)];
+            if child.ends == ends && (ends.bytes <= 16 || *child.name.as_bytes() == *name) {
+                return Some(child.slot);
+            }
+            at += 1;
+        }
+    }
+
+    fn add(&mut self, child: Child) {
+        self.children.push(child);
+        let length = (2 * self.children.len()).next_power_of_two();
+        self.by_name = vec![None; length];
+        for (place, child) in (0..).zip(&self.children) {
+            let mut at = child.ends.hash();
+            while self.by_name[at % length].is_some() {
+                at += 1;
+            }
+            self.by_name[at % length] = Some(place);
+        }
+    }
+
     /// Whether nothing is read inside.
     fn ends(&self) -> bool {
         self.children.is_empty() && self.item.is_none() && self.each.is_none()
@@ -38,10 +65,17 @@ impl Step {
 
 #[derive(Clone, Debug)]
 struct Child {
-    name: Box<str>,
-    /// What its name is told apart by before it is compared.
-    hint: u32,
+    ends: Ends,
     slot: Slot,
+    name: Box<str>,
+}
+
+/// A name's length and the bytes at its ends: all of a name of up to 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ends {
+    bytes: usize,
+    first: u64,
+    last: u64,
 }
 
 /// Where each pointer's value is in one document.
@@ -97,8 +131,7 @@ impl Paths {
             if let Some(child) = parent.children.iter().find(|child| *child.name == *name) {
                 return child.slot;
             }
-            parent.lengths |= length_bit(name.as_bytes());
-            parent.children.push(Child { hint: hint(name.as_bytes()), name: name.into(), slot: new });
+            parent.add(Child { ends: Ends::of(name.as_bytes()), slot: new, name: name.into() });
         }
         self.steps.push(Step::default());
         new
@@ -142,27 +175,24 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    #[inline(always)]
     fn step(&mut self, paths: &Paths, at: Index, slot: Slot) -> Result<(), Duplicate> {
-        let document = self.document;
         if std::mem::replace(&mut self.places[usize::from(slot)], at) != NOTHING {
             return Err(Duplicate);
         }
         let step = &paths.steps[usize::from(slot)];
-        if step.ends() {
-            return Ok(());
-        }
+        if step.ends() { Ok(()) } else { self.inside(paths, step, at, slot) }
+    }
+
+    #[inline(never)]
+    fn inside(&mut self, paths: &Paths, step: &Step, at: Index, slot: Slot) -> Result<(), Duplicate> {
+        let document = self.document;
         match document.kind(at) {
             Kind::Object if !step.children.is_empty() => {
                 for (name, value) in document.members(at) {
                     let Some(name) = document.name(name) else { continue };
-                    if step.lengths & length_bit(&name) == 0 {
-                        continue;
-                    }
-                    let hint = hint(&name);
-                    let is_it = |child: &&Child| child.hint == hint && *child.name.as_bytes() == *name;
-                    if let Some(child) = step.children.iter().find(is_it) {
-                        self.step(paths, value, child.slot)?;
-                    }
+                    let Some(child) = step.child(&name) else { continue };
+                    self.step(paths, value, child)?;
                 }
             }
             Kind::Array => {
@@ -185,14 +215,26 @@ impl Walk<'_> {
     }
 }
 
-fn length_bit(name: &[u8]) -> u64 {
-    1 << name.len().min(63)
-}
+impl Ends {
+    #[inline]
+    fn of(name: &[u8]) -> Self {
+        let (first, last) = match (name.first_chunk(), name.last_chunk()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => match (name.first_chunk(), name.last_chunk()) {
+                (Some(first), Some(last)) => {
+                    (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
+                }
+                _ => (name.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)), 0),
+            },
+        };
+        Self { bytes: name.len(), first, last }
+    }
 
-/// Its length and the bytes at its ends.
-fn hint(name: &[u8]) -> u32 {
-    let end = |byte: Option<&u8>| byte.copied().unwrap_or_default();
-    u32::from_be_bytes([end(name.first()), end(name.last()), (name.len() >> 8) as u8, name.len() as u8])
+    #[inline]
+    fn hash(self) -> usize {
+        let mixed = (self.first ^ self.last.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 48) as usize ^ self.bytes
+    }
 }
 
 // === impl Found, Places ===

@@ -170,14 +170,11 @@ impl<'a> Redactor<'a> {
         if self.is_gone(at, usage) {
             return false;
         }
+        let is_empty = self.document.end_of(at) == at + 1;
         match self.document.kind(at) {
-            Kind::Array => {
-                let mut elements = self.document.elements(at).peekable();
-                elements.peek().is_none() || elements.any(|element| self.is_left(element, usage))
-            }
+            Kind::Array => is_empty || self.document.elements(at).any(|element| self.is_left(element, usage)),
             Kind::Object => {
-                let mut members = self.document.members(at).peekable();
-                members.peek().is_none() || members.any(|(_, value)| self.is_left(value, usage))
+                is_empty || self.document.members(at).any(|(_, value)| self.is_left(value, usage))
             }
             Kind::Null | Kind::Bool | Kind::Number | Kind::Plain | Kind::Escaped => true,
         }
