@@ -33,6 +33,11 @@ impl Fields {
         self.add(name, |out| out.extend_from_slice(text.as_bytes()));
     }
 
+    /// Adds the empty line behind the last field.
+    pub fn end(&mut self) {
+        self.0.extend_from_slice(b"\r\n");
+    }
+
     /// The lines.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

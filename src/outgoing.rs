@@ -64,5 +64,5 @@ pub fn signed(
     fields.add("x-forwarded-for", |out| write!(out, "{}", about.client).unwrap_or_default());
     fields.add("content-type", |out| out.extend_from_slice(about.content_type.as_bytes()));
     fields.text("user-agent", AGENT);
-    Outgoing { fields, body }
+    Outgoing::new(fields, body)
 }

@@ -43,20 +43,50 @@ pub struct Member {
     /// Steps joined by dots.
     pub path: &'static str,
     /// The path but for its last step, and that step.
-    pub parent: &'static str,
+    pub parent: Parent,
     pub name: &'static str,
-    key: Key,
+    pub key: Key,
     pub shape: Shape,
 }
 
-/// A name as it stands in a JSON text: in quotes, with its colon.
+/// The path of an object that members stand in, empty at the top. Told from others by its hash: there are few, and no two
+/// have the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Parent {
+    pub path: &'static str,
+    hash: u32,
+}
+
+impl Parent {
+    pub const TOP: Self = Self::new("");
+
+    const fn new(path: &'static str) -> Self {
+        let (bytes, mut hash, mut at) = (path.as_bytes(), 0_u32, 0);
+        while at < bytes.len() {
+            hash = hash.wrapping_mul(31).wrapping_add(bytes[at] as u32);
+            at += 1;
+        }
+        Self { path, hash }
+    }
+}
+
+impl PartialEq for Parent {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Parent {}
+
+/// A name as it stands in a JSON text behind another member: a comma, the name in quotes, a colon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
+pub struct Key {
     text: [u8; KEY_BYTES_MAX],
     bytes: u8,
 }
 
-/// Longest name with quotes and colon, in bytes.
+/// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 24;
 
 /// A member's place in [`MEMBERS`], or in the list an element is made of.
@@ -203,7 +233,7 @@ impl Field {
     /// The first and the last member below this one's parent. None at the top.
     #[must_use]
     pub fn family(self, members: &'static [Member]) -> Option<(Self, Self)> {
-        let parent = self.of(members).parent;
+        let parent = self.of(members).parent.path;
         let below =
             |member: &Member| member.path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'));
         let place = |at: usize| u8::try_from(at).ok().map(Self);
@@ -229,25 +259,32 @@ const fn at(path: &'static str, shape: Shape) -> Member {
     }
     let (parent, name) = path.split_at(name);
     let (parent, _) = parent.split_at(parent.len().saturating_sub(1));
-    Member { path, parent, name, key: key(name), shape }
+    Member { path, parent: Parent::new(parent), name, key: key(name), shape }
 }
 
 const fn key(name: &str) -> Key {
     let (name, mut text, mut at) = (name.as_bytes(), [b'"'; KEY_BYTES_MAX], 0);
+    text[0] = b',';
     while at < name.len() {
-        text[at + 1] = name[at];
+        text[at + 2] = name[at];
         at += 1;
     }
-    text[at + 2] = b':';
+    text[at + 3] = b':';
     #[expect(clippy::cast_possible_truncation, reason = "it has room in the array")]
-    Key { text, bytes: at as u8 + 3 }
+    Key { text, bytes: at as u8 + 4 }
 }
 
-impl Member {
-    /// Its name as it stands in a JSON text: in quotes, with its colon.
-    #[must_use]
-    pub fn key(&self) -> &[u8] {
-        &self.key.text[..usize::from(self.key.bytes)]
+impl Key {
+    /// Writes it, `first` without the comma.
+    #[inline]
+    pub fn write(&self, out: &mut Vec<u8>, first: bool) {
+        let end = out.len() + usize::from(self.bytes) - usize::from(first);
+        // As many bytes each time are written faster than just those that count.
+        match first {
+            false => out.extend_from_slice(&self.text),
+            true => out.extend_from_slice(&self.text[1..]),
+        }
+        out.truncate(end);
     }
 }
 
@@ -289,8 +326,11 @@ mod tests {
                 let field = Field::named(members, path).unwrap();
                 assert_eq!(usize::from(field.0), at, "a path stands once");
                 assert_eq!(field.shape(members), *shape);
-                assert_eq!((*parent, *name), path.rsplit_once('.').unwrap_or(("", path)));
-                assert_eq!(member.key(), format!("\"{name}\":").as_bytes());
+                assert_eq!((parent.path, *name), path.rsplit_once('.').unwrap_or(("", path)));
+                let mut keys = Vec::new();
+                member.key.write(&mut keys, true);
+                member.key.write(&mut keys, false);
+                assert_eq!(String::from_utf8(keys).unwrap(), format!("\"{name}\":,\"{name}\":"));
             }
             assert_eq!(Field::named(members, ""), None);
             assert_eq!(Field::named(members, "ide"), None);
@@ -301,11 +341,19 @@ mod tests {
     }
 
     #[test]
+    fn parents_are_told_apart() {
+        let members: Vec<_> = [MEMBERS, TRANSACTION, CHANGE].concat();
+        for (one, other) in members.iter().flat_map(|one| members.iter().map(move |other| (one, other))) {
+            assert_eq!(one.parent == other.parent, one.parent.path == other.parent.path);
+        }
+    }
+
+    #[test]
     fn what_is_below_one_parent_stands_together() {
         for members in [MEMBERS, TRANSACTION, CHANGE] {
             for at in 0..members.len() {
                 let field = Field(u8::try_from(at).unwrap());
-                let parent = field.of(members).parent;
+                let parent = field.of(members).parent.path;
                 let Some((first, last)) = field.family(members) else {
                     assert_eq!(parent, "");
                     continue;

@@ -1,5 +1,7 @@
 //! One pass over the bytes of a text that is known to be UTF-8. No recursion: the depth is a counter, and the stack is bounded.
 
+use wide::u8x16;
+
 use super::{Index, Kind, Node};
 
 /// Arrays and objects inside each other; RFC 8259 §9 lets a parser set a limit.
@@ -19,14 +21,15 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Node>, Malformed> {
     }
     // A member of a name and a value is seldom shorter: the list does not grow on the way.
     let nodes = Vec::with_capacity(text.len() / 10 + 4);
-    let mut parser = Parser { text, at: 0, nodes, open: Vec::with_capacity(8) };
+    let mut parser = Parser { text, nodes, open: Vec::with_capacity(8) };
     parser.document()?;
     Ok(parser.nodes)
 }
 
+/// Its methods are told where they begin, and tell where they end: a place that is kept in the parser is one that each of
+/// them waits for.
 struct Parser<'a> {
     text: &'a [u8],
-    at: usize,
     nodes: Vec<Node>,
     /// Arrays and objects that are not closed yet, outermost first, and whether each is an object.
     open: Vec<(Index, bool)>,
@@ -34,229 +37,211 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn document(&mut self) -> Result<(), Malformed> {
-        self.space();
+        let mut at = self.space(0);
         loop {
             // Here a value begins.
-            if self.value()? && self.first_inside()? {
+            let (end, inside) = self.value(at)?;
+            at = end;
+            if inside {
                 continue;
             }
             // Here a value has ended: close what ends with it, until another one begins.
             loop {
-                self.space();
+                at = self.space(at);
                 let Some(&(container, object)) = self.open.last() else {
-                    return if self.at == self.text.len() {
+                    return if at == self.text.len() {
                         Ok(())
                     } else {
-                        Err(self.malformed("text after the document"))
+                        Err(malformed("text after the document", at))
                     };
                 };
-                match (self.peek(), object) {
+                match (self.peek(at), object) {
                     (Some(b','), _) => {
-                        self.at += 1;
-                        self.space();
+                        at = self.space(at + 1);
                         if object {
-                            self.name()?;
+                            at = self.name(at)?;
                         }
                         break;
                     }
-                    (Some(b'}'), true) | (Some(b']'), false) => self.close(container),
-                    _ => return Err(self.malformed("expected a comma or the end of the array or object")),
+                    (Some(b'}'), true) | (Some(b']'), false) => at = self.close(container, at),
+                    _ => return Err(malformed("expected a comma or the end of the array or object", at)),
                 }
             }
         }
     }
 
-    /// Reads a scalar, or the opening bracket of an array or object (true).
-    #[inline]
-    fn value(&mut self) -> Result<bool, Malformed> {
-        let start = self.at;
-        let kind = match self.peek() {
-            Some(b'"') => self.string()?,
-            Some(b'{') => return self.opening(true),
-            Some(b'[') => return self.opening(false),
-            Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b't') => self.word(b"true", Kind::Bool)?,
-            Some(b'f') => self.word(b"false", Kind::Bool)?,
-            Some(b'n') => self.word(b"null", Kind::Null)?,
-            _ => return Err(self.malformed("expected a value")),
+    /// Reads a scalar, an empty array or object, or (true) the beginning of another one, up to its first value.
+    #[inline(always)]
+    fn value(&mut self, at: usize) -> Result<(usize, bool), Malformed> {
+        let (kind, end) = match self.peek(at) {
+            Some(b'"') => self.string(at)?,
+            Some(b'{') => return self.opening(at, true),
+            Some(b'[') => return self.opening(at, false),
+            Some(b'-' | b'0'..=b'9') => (Kind::Number, self.number(at)?),
+            Some(b't') => (Kind::Bool, self.word(at, b"true")?),
+            Some(b'f') => (Kind::Bool, self.word(at, b"false")?),
+            Some(b'n') => (Kind::Null, self.word(at, b"null")?),
+            _ => return Err(malformed("expected a value", at)),
         };
-        self.push(kind, start);
-        Ok(false)
+        self.push(kind, at, end);
+        Ok((end, false))
     }
 
-    fn opening(&mut self, object: bool) -> Result<bool, Malformed> {
+    fn opening(&mut self, at: usize, object: bool) -> Result<(usize, bool), Malformed> {
         if self.open.len() == DEPTH_MAX {
-            return Err(self.malformed("nested too deep"));
+            return Err(malformed("nested too deep", at));
         }
-        let container = self.push(if object { Kind::Object } else { Kind::Array }, self.at);
+        let container = self.push(if object { Kind::Object } else { Kind::Array }, at, at);
         self.open.push((container, object));
-        self.at += 1;
-        Ok(true)
-    }
-
-    /// After an opening bracket: true if a value follows, false if the bracket was closed at once.
-    fn first_inside(&mut self) -> Result<bool, Malformed> {
-        self.space();
-        let Some(&(container, object)) = self.open.last() else { return Ok(false) };
-        match (self.peek(), object) {
-            (Some(b'}'), true) | (Some(b']'), false) => {
-                self.close(container);
-                Ok(false)
-            }
-            (_, true) => self.name().map(|()| true),
-            (_, false) => Ok(true),
+        let at = self.space(at + 1);
+        match (self.peek(at), object) {
+            (Some(b'}'), true) | (Some(b']'), false) => Ok((self.close(container, at), false)),
+            (_, true) => Ok((self.name(at)?, true)),
+            (_, false) => Ok((at, true)),
         }
     }
 
-    fn close(&mut self, container: Index) {
-        self.at += 1;
+    fn close(&mut self, container: Index, at: usize) -> usize {
         self.open.pop();
         let next = self.next_index();
         let node = &mut self.nodes[container as usize];
-        node.end = offset(self.at);
+        node.end = offset(at + 1);
         node.next = next;
+        at + 1
     }
 
-    /// A member's name and its colon.
-    #[inline]
-    fn name(&mut self) -> Result<(), Malformed> {
-        let start = self.at;
-        if self.peek() != Some(b'"') {
-            return Err(self.malformed("expected a member name"));
+    /// A member's name and its colon, up to its value.
+    #[inline(always)]
+    fn name(&mut self, at: usize) -> Result<usize, Malformed> {
+        if self.peek(at) != Some(b'"') {
+            return Err(malformed("expected a member name", at));
         }
-        let kind = self.string()?;
-        self.push(kind, start);
-        self.space();
-        if self.peek() != Some(b':') {
-            return Err(self.malformed("expected a colon"));
+        let (kind, end) = self.string(at)?;
+        self.push(kind, at, end);
+        let at = self.space(end);
+        if self.peek(at) != Some(b':') {
+            return Err(malformed("expected a colon", at));
         }
-        self.at += 1;
-        self.space();
-        Ok(())
+        Ok(self.space(at + 1))
     }
 
-    #[inline]
-    fn string(&mut self) -> Result<Kind, Malformed> {
-        self.at += 1;
-        self.at += plain_bytes(&self.text[self.at..]);
-        if self.peek() == Some(b'"') {
-            self.at += 1;
-            return Ok(Kind::Plain);
+    #[inline(always)]
+    fn string(&self, at: usize) -> Result<(Kind, usize), Malformed> {
+        let end = at + 1 + plain_bytes(&self.text[at + 1..]);
+        if self.peek(end) == Some(b'"') {
+            return Ok((Kind::Plain, end + 1));
         }
-        self.rest_of_string().map(|()| Kind::Escaped)
+        self.rest_of_string(end).map(|end| (Kind::Escaped, end))
     }
 
     /// From the first byte that does not stand for itself.
-    fn rest_of_string(&mut self) -> Result<(), Malformed> {
+    #[inline(never)]
+    fn rest_of_string(&self, mut at: usize) -> Result<usize, Malformed> {
         loop {
-            let rest = &self.text[self.at..];
-            self.at += match rest {
-                [b'"', ..] => {
-                    self.at += 1;
-                    return Ok(());
-                }
+            at += match &self.text[at..] {
+                [b'"', ..] => return Ok(at + 1),
                 [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
                 [b'\\', b'u', hex @ ..] if hex.len() >= 4 && hex[..4].iter().all(u8::is_ascii_hexdigit) => 6,
-                [b'\\', ..] => return Err(self.malformed("unknown escape")),
-                [..0x20, ..] => return Err(self.malformed("control character in a string")),
-                [] => return Err(self.malformed("unfinished string")),
+                [b'\\', ..] => return Err(malformed("unknown escape", at)),
+                [..0x20, ..] => return Err(malformed("control character in a string", at)),
+                [] => return Err(malformed("unfinished string", at)),
                 rest => plain_bytes(rest),
             };
         }
     }
 
     /// RFC 8259 §6: `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`
-    fn number(&mut self) -> Result<Kind, Malformed> {
-        if self.peek() == Some(b'-') {
-            self.at += 1;
+    fn number(&self, mut at: usize) -> Result<usize, Malformed> {
+        if self.peek(at) == Some(b'-') {
+            at += 1;
         }
-        if self.peek() == Some(b'0') {
-            self.at += 1;
-        } else {
-            self.digits()?;
+        at = if self.peek(at) == Some(b'0') { at + 1 } else { self.digits(at)? };
+        if self.peek(at) == Some(b'.') {
+            at = self.digits(at + 1)?;
         }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
-            if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
+        if matches!(self.peek(at), Some(b'e' | b'E')) {
+            at += 1;
+            if matches!(self.peek(at), Some(b'+' | b'-')) {
+                at += 1;
             }
-            self.digits()?;
+            at = self.digits(at)?;
         }
-        Ok(Kind::Number)
+        Ok(at)
     }
 
-    fn digits(&mut self) -> Result<(), Malformed> {
-        let start = self.at;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
+    fn digits(&self, start: usize) -> Result<usize, Malformed> {
+        let mut at = start;
+        while matches!(self.peek(at), Some(b'0'..=b'9')) {
+            at += 1;
         }
-        if self.at == start { Err(self.malformed("expected a digit")) } else { Ok(()) }
+        if at == start { Err(malformed("expected a digit", at)) } else { Ok(at) }
     }
 
-    fn word(&mut self, word: &'static [u8], kind: Kind) -> Result<Kind, Malformed> {
-        if !self.text[self.at..].starts_with(word) {
-            return Err(self.malformed("expected a value"));
+    fn word(&self, at: usize, word: &'static [u8]) -> Result<usize, Malformed> {
+        if !self.text[at..].starts_with(word) {
+            return Err(malformed("expected a value", at));
         }
-        self.at += word.len();
-        Ok(kind)
+        Ok(at + word.len())
     }
 
-    #[inline]
-    fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
+    #[inline(always)]
+    fn space(&self, mut at: usize) -> usize {
+        while matches!(self.peek(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            at += 1;
         }
-    }
-
-    #[inline]
-    fn peek(&self) -> Option<u8> {
-        self.text.get(self.at).copied()
-    }
-
-    /// Adds a node that began at `start` and, as far as is known, ends here.
-    #[inline]
-    fn push(&mut self, kind: Kind, start: usize) -> Index {
-        let at = self.next_index();
-        self.nodes.push(Node { kind, start: offset(start), end: offset(self.at), next: at + 1 });
         at
+    }
+
+    #[inline(always)]
+    fn peek(&self, at: usize) -> Option<u8> {
+        self.text.get(at).copied()
+    }
+
+    /// Adds a node that, as far as is known, ends there.
+    #[inline(always)]
+    fn push(&mut self, kind: Kind, start: usize, end: usize) -> Index {
+        let index = self.next_index();
+        self.nodes.push(Node { kind, start: offset(start), end: offset(end), next: index + 1 });
+        index
     }
 
     fn next_index(&self) -> Index {
         offset(self.nodes.len())
     }
-
-    fn malformed(&self, what: &'static str) -> Malformed {
-        Malformed { what, at: self.at }
-    }
 }
 
-/// Bytes at the beginning that stand for themselves in a string: up to a quote, a backslash or a control character. Eight
+#[cold]
+fn malformed(what: &'static str, at: usize) -> Malformed {
+    Malformed { what, at }
+}
+
+/// Bytes at the beginning that stand for themselves in a string: up to a quote, a backslash or a control character. Many
 /// at a time: most of a body is inside of strings.
-#[inline]
+#[inline(always)]
 pub(super) fn plain_bytes(text: &[u8]) -> usize {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x80 * EACH;
-    // The high bit of each byte that is below `bound`, which is at most 0x80; wrong only above the first one that is.
-    let below = |word: u64, bound: u64| word.wrapping_sub(bound * EACH) & !word & HIGH;
-    let mut words = text.chunks_exact(8);
-    let mut plain = 0;
-    for bytes in words.by_ref() {
-        // Unwrap safety: chunks of eight.
-        let word = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-        let ends = below(word, 0x20)
-            | below(word ^ (u64::from(b'"') * EACH), 1)
-            | below(word ^ (u64::from(b'\\') * EACH), 1);
-        if ends != 0 {
-            return plain + ends.trailing_zeros() as usize / 8;
+    let (blocks, rest) = text.as_chunks();
+    for (nth, block) in blocks.iter().enumerate() {
+        if let Some(end) = first_end(*block) {
+            return BLOCK_BYTES * nth + end;
         }
-        plain += 8;
     }
-    let (rest, ends) = (words.remainder(), |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20));
-    plain + rest.iter().position(ends).unwrap_or(rest.len())
+    let mut block = [b' '; BLOCK_BYTES];
+    block[..rest.len()].copy_from_slice(rest);
+    text.len() - rest.len() + first_end(block).unwrap_or(rest.len())
+}
+
+/// Bytes that one instruction compares.
+const BLOCK_BYTES: usize = 16;
+
+/// Where the first byte is that does not stand for itself.
+#[inline(always)]
+fn first_end(block: [u8; BLOCK_BYTES]) -> Option<usize> {
+    let bytes = u8x16::new(block);
+    // Control characters are what stays as it is where nothing may be more than the last of them.
+    let controls = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+    let ends = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | controls;
+    let ends = ends.to_bitmask();
+    (ends != 0).then(|| ends.trailing_zeros() as usize)
 }
 
 /// parse() refuses texts of more than 4 GiB, and there are no more nodes than bytes.

@@ -41,6 +41,9 @@ pub(super) struct Connection {
     filled: usize,
 }
 
+/// A request as it goes out: its first lines, its fields with the empty line behind them, its body.
+pub(super) type Pieces<'a> = [&'a [u8]; 3];
+
 /// What the app said.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -62,8 +65,8 @@ pub(super) enum Fault {
 
 /// A request on its way out.
 struct Sending<'a> {
-    /// Head and body, as far as they are not written.
-    pieces: [&'a [u8]; 2],
+    /// What is not written yet.
+    pieces: Pieces<'a>,
     begun: bool,
     /// Flushed, or the app takes no more: what counts is whether it answers.
     over: bool,
@@ -92,8 +95,8 @@ impl Connection {
     /// # Errors
     ///
     /// By what the app may have seen: [`Fault`].
-    pub(super) async fn exchange(&mut self, head: &[u8], body: &[u8]) -> Result<Answer, Fault> {
-        let mut sending = Sending { pieces: [head, body], begun: false, over: false };
+    pub(super) async fn exchange(&mut self, request: Pieces<'_>) -> Result<Answer, Fault> {
+        let mut sending = Sending { pieces: request, begun: false, over: false };
         let Head { status, retry_after, mut body, keeps } = loop {
             match Head::parse(&self.buffer[..self.filled])? {
                 Some((head, length)) => {
@@ -181,13 +184,15 @@ impl Sending<'_> {
                 self.over = true;
                 continue;
             }
-            let [head, body] = self.pieces;
-            let pieces = [IoSlice::new(head), IoSlice::new(body)];
+            let pieces = self.pieces.map(IoSlice::new);
             match ready!(stream.as_mut().poll_write_vectored(cx, &pieces)) {
-                Ok(bytes) if bytes > 0 => {
+                Ok(mut bytes) if bytes > 0 => {
                     self.begun = true;
-                    let of_head = bytes.min(head.len());
-                    self.pieces = [&head[of_head..], &body[bytes - of_head..]];
+                    for piece in &mut self.pieces {
+                        let written = bytes.min(piece.len());
+                        *piece = &piece[written..];
+                        bytes -= written;
+                    }
                 }
                 Ok(_) | Err(_) if self.begun => self.over = true,
                 Ok(_) | Err(_) => return Poll::Ready(Err(Fault::Unsent)),
@@ -256,7 +261,7 @@ mod tests {
             }
             (!closes).then_some(theirs)
         };
-        tokio::join!(ours.exchange(HEAD, BODY), app).0
+        tokio::join!(ours.exchange([HEAD, b"", BODY]), app).0
     }
 
     #[tokio::test]
@@ -307,7 +312,7 @@ mod tests {
             theirs.write_all(early.as_bytes()).await.unwrap();
             theirs
         };
-        let (outcome, theirs) = tokio::join!(ours.exchange(HEAD, &body), app);
+        let (outcome, theirs) = tokio::join!(ours.exchange([HEAD, b"", &body]), app);
         assert_eq!(outcome, answer(413, false));
         drop(theirs);
 
@@ -320,7 +325,7 @@ mod tests {
             theirs.write_all(b"ok").await.unwrap();
             theirs
         };
-        assert_eq!(tokio::join!(ours.exchange(HEAD, &body), app).0, answer(200, true));
+        assert_eq!(tokio::join!(ours.exchange([HEAD, b"", &body]), app).0, answer(200, true));
     }
 
     #[tokio::test]
@@ -344,19 +349,19 @@ mod tests {
         assert!(ours.is_quiet());
         drop(theirs);
         assert!(!ours.is_quiet());
-        assert_eq!(ours.exchange(HEAD, BODY).await, Err(Fault::Unsent));
+        assert_eq!(ours.exchange([HEAD, b"", BODY]).await, Err(Fault::Unsent));
 
         let (stream, theirs) = duplex(64);
         drop(theirs);
         let mut encrypted = Connection::new(Box::new(stream), false);
-        assert_eq!(encrypted.exchange(HEAD, BODY).await, Err(Fault::Broken));
+        assert_eq!(encrypted.exchange([HEAD, b"", BODY]).await, Err(Fault::Broken));
 
         let (mut ours, mut theirs) = connection(HEAD.len() / 2);
         let app = async {
             theirs.read_exact(&mut [0; 8]).await.unwrap();
             drop(theirs);
         };
-        assert_eq!(tokio::join!(ours.exchange(HEAD, BODY), app).0, Err(Fault::Broken));
+        assert_eq!(tokio::join!(ours.exchange([HEAD, b"", BODY]), app).0, Err(Fault::Broken));
 
         let (mut ours, mut theirs) = connection(64);
         theirs.write_all(b"HTTP/1.1 408 X\r\n").await.unwrap();

@@ -32,7 +32,7 @@ pub use self::{
     target::{Target, TargetError},
 };
 use self::{
-    connection::{Answer, Connection, Fault},
+    connection::{Answer, Connection, Fault, Pieces},
     pool::Pool,
 };
 use crate::{clock::Clock, fields::Fields, limit::Budget};
@@ -40,17 +40,25 @@ use crate::{clock::Clock, fields::Fields, limit::Budget};
 /// Longest time to connect, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Room for the last line of a head, and its end.
-const LENGTH_LINE_BYTES: usize = 40;
-
 /// What a caller is told to wait when all of an upstream's `concurrency` is in use.
 const SATURATED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A request to the app, built and signed; only `host` and `content-length` are added to it.
+/// A request to the app, built and signed; only `host` is added to it.
 #[derive(Clone)]
 pub struct Outgoing {
-    pub fields: Fields,
-    pub body: Bytes,
+    fields: Fields,
+    body: Bytes,
+}
+
+impl Outgoing {
+    /// A request with these fields; how long the body is, is added.
+    #[must_use]
+    pub fn new(mut fields: Fields, body: Bytes) -> Self {
+        // Writing into a Vec does not fail.
+        fields.add("content-length", |out| write!(out, "{}", body.len()).unwrap_or_default());
+        fields.end();
+        Self { fields, body }
+    }
 }
 
 /// A delivery the app answered with 2xx.
@@ -196,16 +204,18 @@ impl Upstream {
     pub async fn attempt(&self, out: &Outgoing, deadline: Instant) -> Result<StatusCode, Failure> {
         let now = Instant::now();
         let deadline = deadline.min(now + self.options.timeout);
-        let head = self.head(out);
+        let request = [self.opening.as_bytes(), out.fields.as_bytes(), &out.body];
         let answer = timeout_at(deadline, async {
             while let Some(connection) = self.pool.take(now) {
-                match self.exchange(connection, &head, &out.body).await {
+                match self.exchange(connection, request).await {
                     Err(Fault::Unsent) => {}
                     outcome => return outcome,
                 }
             }
-            let connection = self.connect(deadline).await.map_err(|Unreachable| Fault::Unsent)?;
-            self.exchange(connection, &head, &out.body).await
+            // In a box: it is long, and seldom needed.
+            let connection = Box::pin(self.connect(deadline)).await;
+            let connection = connection.map_err(|Unreachable| Fault::Unsent)?;
+            self.exchange(connection, request).await
         });
         match answer.await {
             Ok(Ok(answer)) => self.judge(&answer),
@@ -224,16 +234,6 @@ impl Upstream {
         Ok(permit)
     }
 
-    fn head(&self, out: &Outgoing) -> Vec<u8> {
-        let mut head =
-            Vec::with_capacity(self.opening.len() + out.fields.as_bytes().len() + LENGTH_LINE_BYTES);
-        head.extend_from_slice(self.opening.as_bytes());
-        head.extend_from_slice(out.fields.as_bytes());
-        // Writing into a Vec does not fail.
-        write!(head, "content-length: {}\r\n\r\n", out.body.len()).unwrap_or_default();
-        head
-    }
-
     async fn connect(&self, deadline: Instant) -> Result<Connection, Unreachable> {
         let patience = CONNECT_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
         let connecting = connect::connect(&self.target, &self.roots, patience);
@@ -247,8 +247,8 @@ impl Upstream {
     }
 
     /// Sends and hears the answer out; keeps the connection if it can be used again.
-    async fn exchange(&self, mut connection: Connection, head: &[u8], body: &[u8]) -> Result<Answer, Fault> {
-        let answer = connection.exchange(head, body).await?;
+    async fn exchange(&self, mut connection: Connection, request: Pieces<'_>) -> Result<Answer, Fault> {
+        let answer = connection.exchange(request).await?;
         if answer.reusable {
             self.pool.put(connection, Instant::now());
         }

@@ -32,7 +32,7 @@ async fn listen(options: Options) -> (TcpListener, Upstream) {
 fn outgoing() -> Outgoing {
     let mut fields = Fields::default();
     fields.text("webhook-id", "hw1_a");
-    Outgoing { fields, body: Bytes::from_static(b"{}") }
+    Outgoing::new(fields, Bytes::from_static(b"{}"))
 }
 
 fn soon() -> Instant {

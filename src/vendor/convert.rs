@@ -4,9 +4,10 @@ use std::{borrow::Cow, net::IpAddr};
 
 use jiff::Timestamp;
 
+use super::values::Values;
 use crate::{
     identity::{
-        data::{Field, Member, Shape},
+        data::{Member, Shape},
         time, timezone,
     },
     json::{Document, Index, Kind},
@@ -39,7 +40,7 @@ pub(super) struct List {
     pub array: Index,
     pub members: &'static [Member],
     /// Of all elements, one after the other.
-    pub values: Vec<(Field, Value)>,
+    pub values: Values,
     /// Where each element's values end.
     pub ends: Vec<usize>,
 }

@@ -9,11 +9,12 @@ use super::{
     convert::Value,
     map::Usage,
     unmapped::{Place, Redactor},
+    values::Kept,
 };
 use crate::{
     identity::{
         VERSION,
-        data::{Field, MEMBERS, Member, member},
+        data::{Field, MEMBERS, Member, Parent, member},
         time,
     },
     json::{Document, Kind, write},
@@ -203,7 +204,14 @@ impl<'a> Encoder<'a> {
     }
 
     /// Writes a member's value; `place` is the element of the vendor's list it belongs to, or the document.
-    fn value(&mut self, out: &mut Vec<u8>, value: &Value, place: Place<'_>) {
+    fn value(&mut self, out: &mut Vec<u8>, value: Kept<'_>, place: Place<'_>) {
+        match value {
+            Kept::Verbatim(at) => out.extend_from_slice(self.document.raw_bytes(at)),
+            Kept::Made(value) => self.made(out, value, place),
+        }
+    }
+
+    fn made(&mut self, out: &mut Vec<u8>, value: &Value, place: Place<'_>) {
         let document = self.document;
         match value {
             Value::Verbatim(at) => out.extend_from_slice(document.raw_bytes(*at)),
@@ -243,14 +251,16 @@ impl<'a> Encoder<'a> {
 /// Writes members with dotted paths as objects inside objects.
 struct Nest<'a> {
     out: &'a mut Vec<u8>,
-    /// The path of what is open.
-    parent: &'static str,
+    /// What is open.
+    parent: Parent,
+    /// Nothing stands in it yet.
+    first: bool,
 }
 
 impl<'a> Nest<'a> {
     fn begin(out: &'a mut Vec<u8>) -> Self {
         out.push(b'{');
-        Self { out, parent: "" }
+        Self { out, parent: Parent::TOP, first: true }
     }
 
     /// Writes everything before the member's value.
@@ -258,43 +268,36 @@ impl<'a> Nest<'a> {
         if member.parent != self.parent {
             self.enter(member.parent);
         }
-        write::comma(self.out);
-        self.out.extend_from_slice(member.key());
+        member.key.write(self.out, self.first);
+        self.first = false;
         self.out
     }
 
-    fn enter(&mut self, parent: &'static str) {
-        let shared = shared(self.parent, parent);
-        for _ in steps(&self.parent[shared..]) {
-            self.out.push(b'}');
+    #[inline(never)]
+    fn enter(&mut self, parent: Parent) {
+        let (mut open, mut wanted) = (steps(self.parent).peekable(), steps(parent).peekable());
+        while open.next_if(|step| wanted.peek() == Some(step)).is_some() {
+            wanted.next();
         }
-        for step in steps(&parent[shared..]) {
-            write::name(self.out, step);
-            self.out.push(b'{');
+        open.for_each(|_| self.out.push(b'}'));
+        for step in wanted {
+            write::comma(self.out);
+            self.out.push(b'"');
+            self.out.extend_from_slice(step);
+            self.out.extend_from_slice(b"\":{");
+            self.first = true;
         }
         self.parent = parent;
     }
 
     fn end(mut self) {
-        self.enter("");
+        self.enter(Parent::TOP);
         self.out.push(b'}');
     }
 }
 
-/// Bytes of the steps that two paths begin with.
-fn shared(open: &str, wanted: &str) -> usize {
-    let (open, wanted) = (open.as_bytes(), wanted.as_bytes());
-    let same = open.iter().zip(wanted).take_while(|(open, wanted)| open == wanted).count();
-    // Whole steps alone are shared.
-    let ends = |path: &[u8]| path.get(same).is_none_or(|byte| *byte == b'.');
-    match ends(open) && ends(wanted) {
-        true => same,
-        false => open[..same].iter().rposition(|byte| *byte == b'.').unwrap_or(0),
-    }
-}
-
-fn steps(path: &'static str) -> impl Iterator<Item = &'static str> {
-    path.split('.').filter(|step| !step.is_empty())
+fn steps(parent: Parent) -> impl Iterator<Item = &'static [u8]> {
+    parent.path.as_bytes().split(|byte| *byte == b'.').filter(|step| !step.is_empty())
 }
 
 #[cfg(test)]

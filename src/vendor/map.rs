@@ -8,6 +8,7 @@ use super::{
     convert::{Converted, List, Value, convert},
     format::Pick,
     paths::{ELEMENTS_MAX, Found, Places},
+    values::Values,
 };
 use crate::{
     identity::data::{Field, Shape, member},
@@ -38,7 +39,7 @@ pub(super) const IP_VERSION: Field = member("network.ip_version");
 /// Fills the members of a plan, in their order, behind what is there. `lists` holds the elements of the arrays that become
 /// lists.
 pub(super) fn fill(
-    values: &mut Vec<(Field, Value)>,
+    values: &mut Values,
     plan: &FieldPlan,
     document: &Document,
     places: Places<'_>,
@@ -46,40 +47,39 @@ pub(super) fn fill(
     usage: &mut Usage,
 ) {
     let start = values.len();
+    let mut filled = None;
     for assignment in &plan.assignments {
         let field = assignment.field;
-        if values[start..].last().is_some_and(|(last, _)| *last == field) {
+        if filled == Some(field) {
             continue;
         }
         let Some(source) = places.first(document, &assignment.slots) else { continue };
         if assignment.rules.is_none() && assignment.passes.lets(document, source) {
             usage.consume(source);
-            values.push((field, Value::Verbatim(source)));
+            values.push_verbatim(field, source);
         } else if let Some(value) = assign(assignment, document, source, places, lists, usage) {
-            values.push((field, value));
+            values.push(field, value);
+        } else {
+            continue;
         }
+        filled = Some(field);
     }
-    let mapped = start..values.len();
-    for literal in &plan.literals {
-        let mapped = &values[mapped.clone()];
-        // A literal alone says nothing: it joins members that came from the vendor.
+    // A literal alone says nothing: it joins members that came from the vendor.
+    let joining = plan.literals.iter().filter(|literal| {
+        let mut mapped = values.fields(start);
         let joins = literal
             .joins
-            .is_none_or(|(first, last)| mapped.iter().any(|(field, _)| (first..=last).contains(field)));
-        if joins && !mapped.iter().any(|(field, _)| *field == literal.field) {
-            values.push((literal.field, literal.value.clone()));
-        }
-    }
-    for at in mapped.end..values.len() {
-        let place = start + values[start..at].partition_point(|(field, _)| *field < values[at].0);
-        values[place..=at].rotate_right(1);
+            .is_none_or(|(first, last)| mapped.clone().any(|field| (first..=last).contains(&field)));
+        joins && mapped.all(|field| field != literal.field)
+    });
+    for literal in joining.collect::<Vec<_>>() {
+        values.insert(start, literal.field, literal.value.clone());
     }
 }
 
 /// Adds the members that follow from others.
-pub(super) fn derive(values: &mut Vec<(Field, Value)>, document: &Document) {
-    let text =
-        |field| values.iter().find(|(known, _)| *known == field).and_then(|(_, value)| value.text(document));
+pub(super) fn derive(values: &mut Values, document: &Document) {
+    let text = |field| values.get(field).and_then(|value| value.text(document));
     let version =
         text(IP).and_then(|ip| ip.parse().ok()).map(|ip: IpAddr| if ip.is_ipv4() { "4" } else { "6" });
     let region_iso = text(COUNTRY).zip(text(REGION)).and_then(|(country, region)| {
@@ -89,8 +89,7 @@ pub(super) fn derive(values: &mut Vec<(Field, Value)>, document: &Document) {
     let version = version.map(|version| (IP_VERSION, Value::Number(version.into())));
     let region_iso = region_iso.map(|code| (REGION_ISO, Value::Text(code.into())));
     for (field, value) in version.into_iter().chain(region_iso) {
-        let place = values.partition_point(|(known, _)| *known < field);
-        values.insert(place, (field, value));
+        values.insert(0, field, value);
     }
 }
 
@@ -226,7 +225,7 @@ fn list(
     let mut list = List {
         array: source,
         members: each.members,
-        values: Vec::with_capacity(elements.len() * each.assignments.len()),
+        values: Values::with_capacity(elements.len() * each.assignments.len()),
         ends: Vec::with_capacity(elements.len()),
     };
     for places in elements {
@@ -298,25 +297,5 @@ impl Marks {
 
     fn has(&self, at: Index) -> bool {
         self.0[at as usize / 64] & (1 << (at % 64)) != 0
-    }
-}
-
-// === impl Value ===
-
-impl Value {
-    /// The value as text, where it is one.
-    #[must_use]
-    pub(super) fn text<'a>(&'a self, document: &'a Document) -> Option<Cow<'a, str>> {
-        match self {
-            Self::Verbatim(at) => document.scalar(*at),
-            Self::Text(text) => Some(Cow::Borrowed(text)),
-            Self::Word(word) => Some(Cow::Borrowed(word)),
-            Self::Json(_)
-            | Self::Tags(_)
-            | Self::Bool(_)
-            | Self::Time(..)
-            | Self::Number(_)
-            | Self::List(_) => None,
-        }
     }
 }

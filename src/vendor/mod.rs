@@ -11,6 +11,7 @@ mod paths;
 mod tests;
 mod text;
 mod unmapped;
+mod values;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -25,6 +26,7 @@ use self::{
     map::{Usage, derive, fill},
     paths::{Found, Places, Slot},
     text::IdPart,
+    values::{Kept, Values},
 };
 use crate::{
     identity::{
@@ -92,7 +94,7 @@ pub struct Reading {
     pub partition_key: Option<String>,
     pub occurred_at: Option<Timestamp>,
     pub test: bool,
-    values: Vec<(Field, Value)>,
+    values: Values,
     usage: Usage,
     /// The element of the vendor's array that this event is.
     item: Option<(Index, Index)>,
@@ -186,11 +188,11 @@ impl Plan {
         let (name, named_by) = self.name(document, places);
         let rule = name.as_deref().and_then(|name| self.rule(name, document, places));
         let mut usage = Usage::new(document);
-        let mut values = Vec::new();
+        let mut values = Values::default();
         let mut subject = None;
         let mut correlation_id = None;
         if let Some(rule) = rule {
-            values.reserve_exact(rule.fields.assignments.len() + rule.fields.literals.len());
+            values = Values::with_capacity(rule.fields.assignments.len() + rule.fields.literals.len());
             fill(&mut values, &rule.fields, document, places, Some(found), &mut usage);
             derive(&mut values, document);
             subject = rule.subject.as_ref().and_then(|template| template.render(document, places));
@@ -209,10 +211,11 @@ impl Plan {
                 usage.partial = true;
             }
         }
-        let get = |field: Field| values.iter().find(|(known, _)| *known == field).map(|(_, value)| value);
-        let text = |field| get(field).and_then(|value| value.text(document)).and_then(attribute);
-        let occurred_at =
-            get(OCCURRED_AT).and_then(|value| if let Value::Time(at, _) = value { Some(*at) } else { None });
+        let text = |field| values.get(field).and_then(|value| value.text(document)).and_then(attribute);
+        let occurred_at = match values.get(OCCURRED_AT) {
+            Some(Kept::Made(Value::Time(at, _))) => Some(*at),
+            _ => None,
+        };
         let event_type = rule.map_or(EventType::VendorEvent, |rule| rule.event_type);
         let (identity, own_id) =
             self.identity(document, places, rule, name.as_deref(), occurred_at.is_some(), item);
@@ -234,7 +237,7 @@ impl Plan {
             correlation_id,
             partition_key: PARTITION.into_iter().find_map(text),
             occurred_at,
-            test: matches!(get(TEST), Some(Value::Bool(true))),
+            test: matches!(values.get(TEST), Some(Kept::Made(Value::Bool(true)))),
             values,
             usage,
             item,

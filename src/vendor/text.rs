@@ -13,6 +13,9 @@ use crate::{identity::Recipe, json::Document};
 /// Longest event name, in bytes: a longer one is no name.
 pub(super) const NAME_BYTES_MAX: usize = 256;
 
+/// Room for a text, in bytes: most are shorter.
+const RENDERED_BYTES: usize = 64;
+
 /// Text with pointers in braces.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
@@ -60,7 +63,7 @@ impl Template {
     /// The text, if every pointer has a string or number that says something.
     #[must_use]
     pub(super) fn render(&self, document: &Document, places: Places<'_>) -> Option<String> {
-        let mut text = String::new();
+        let mut text = String::with_capacity(RENDERED_BYTES);
         for (before, slot) in &self.pieces {
             let value = places.first(document, &[*slot])?;
             text.push_str(before);
