@@ -28,9 +28,13 @@ impl Fields {
         }
     }
 
-    /// Adds a field.
+    /// Adds a field, if there can be one of that text.
     pub fn text(&mut self, name: &'static str, text: &str) {
-        self.add(name, |out| out.extend_from_slice(text.as_bytes()));
+        if fits(text.as_bytes()) {
+            for piece in [name, ": ", text, "\r\n"] {
+                self.0.extend_from_slice(piece.as_bytes());
+            }
+        }
     }
 
     /// Adds the empty line behind the last field.
@@ -79,6 +83,7 @@ mod tests {
         for byte in (0..0x20).chain([0x7f]).filter(|byte| *byte != b'\t') {
             fields.add("x", |out| out.extend_from_slice(&[b'v', byte, b'v']));
         }
+        fields.text("x", "a\r\nx: a");
         fields.add("b", |out| out.extend_from_slice("é\t".as_bytes()));
         fields.text("c", "");
         assert_eq!(fields.as_bytes(), "a: canary 1\r\nb: é\t\r\nc: \r\n".as_bytes());

@@ -55,7 +55,7 @@ where
         .layer(around(gateway, collect)) // the body, within its bounds: 408 413 503
         .load_shed() // past requests_max, 503 at once; bodies that dawdle do not count
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(requests))
-        .filter(verify(gateway)) // the vendor's? 401
+        .filter(verify) // the vendor's? 401
         .layer(around(gateway, normalize)) // one JSON document, 400; its events
         .layer(around(gateway, dedup)) // each once; copies get the first one's answer
         .filter(meter) // the source's own budget: 429

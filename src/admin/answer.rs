@@ -11,6 +11,8 @@ use http_body::Body;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
+use crate::rejection::instance;
+
 const ERROR: HeaderName = HeaderName::from_static("hookwarden-error");
 
 /// Why a request is not answered as hoped.
@@ -44,7 +46,7 @@ impl Problem {
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": self.detail,
-            "instance": uuid::Uuid::now_v7().urn().to_string(),
+            "instance": instance().urn().to_string(),
         });
         let mut response = respond(self.status, "application/problem+json", problem.to_string());
         response.headers_mut().insert(ERROR, HeaderValue::from_static(self.code));

@@ -35,11 +35,30 @@ pub(super) fn signature(text: &str, encoding: Encoding, bytes: usize) -> Option<
     }
 }
 
+/// Digits of either case. By a table: asked digit by digit what they are, sums would be guessed wrong half the time.
 fn signature_hex(text: &str, bytes: usize) -> Option<Sum> {
-    let mut sum = [0; SUM_BYTES_MAX];
-    hex::decode_to_slice(text, &mut sum[..bytes]).ok()?;
-    Some(sum)
+    if text.len() != 2 * bytes {
+        return None;
+    }
+    let (mut sum, mut odd) = ([0; SUM_BYTES_MAX], 0);
+    for (byte, [high, low]) in sum.iter_mut().zip(text.as_bytes().as_chunks().0) {
+        let (high, low) = (HEX_DIGITS[usize::from(*high)], HEX_DIGITS[usize::from(*low)]);
+        odd |= high | low;
+        *byte = high << 4 | low;
+    }
+    (odd < 16).then_some(sum)
 }
+
+/// What each byte is as a hex digit; 255 for what is none.
+const HEX_DIGITS: [u8; 256] = {
+    let (mut digits, mut digit) = ([255; 256], 0);
+    while digit < 16 {
+        digits[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        digits[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    digits
+};
 
 fn signature_base64(text: &str, bytes: usize) -> Option<Sum> {
     // Four characters make three bytes: room for the longest text that passes the first line.
@@ -68,6 +87,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn hex_is_strict() {
+        for at in 0..8 {
+            for byte in 0..128_u8 {
+                let mut text = *b"00fF9aA1";
+                text[at] = byte;
+                let text = std::str::from_utf8(&text).unwrap();
+                let sum = signature(text, Encoding::Hex, 4);
+                assert_eq!(sum.map(|sum| sum[..4].to_vec()), hex::decode(text).ok(), "{text:?}");
+            }
+        }
+        assert!(signature("0\u{e9}0", Encoding::Hex, 2).is_none());
     }
 
     #[test]

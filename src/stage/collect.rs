@@ -35,16 +35,20 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let Routed { source, head, body, client, received } = request;
-    let (body, held) = read(body, gateway).await?;
+    let (body, held) = read(body, received.since, gateway).await?;
     below.ready().await?.call(Arrival { source, head, body, client, received, held }).await
 }
 
-async fn read<B>(mut body: B, gateway: &Gateway) -> Result<(Bytes, OwnedSemaphorePermit), Rejection>
+/// `began`: what its time counts from.
+async fn read<B>(
+    mut body: B,
+    began: Instant,
+    gateway: &Gateway,
+) -> Result<(Bytes, OwnedSemaphorePermit), Rejection>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let (bytes_max, budget) = (gateway.body_bytes_max, &gateway.shared.body_bytes);
-    let began = Instant::now();
     let due = |length| began + patience(length, gateway.body_timeout, gateway.body_rate_min);
     let too_large = || Rejection::new(Code::BodyTooLarge, "body_bytes_max");
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Answer, Outcome};
 use crate::{
     json::write,
-    rejection::{Code, Rejection},
+    rejection::{Code, Rejection, instance},
 };
 
 const ERROR: HeaderName = HeaderName::from_static("hookwarden-error");
@@ -67,7 +67,7 @@ fn rejection(error: BoxError) -> Rejection {
 }
 
 fn answer_to(rejection: Rejection) -> Response<Full<Bytes>> {
-    let instance = Uuid::now_v7();
+    let instance = instance();
     let (code, status) = (rejection.code, rejection.status());
     let mut body = Vec::with_capacity(PROBLEM_BYTES);
     body.push(b'{');

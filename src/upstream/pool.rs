@@ -73,8 +73,9 @@ impl Pool {
 
 impl Kept {
     fn discard_stale(&mut self, now: Instant) {
-        let stale = self.idle.partition_point(|idle| now.saturating_duration_since(idle.since) > IDLE_MAX);
-        self.idle.drain(..stale);
+        // The oldest stand in front: mostly one is looked at.
+        let stale = |idle: &&Idle| now.saturating_duration_since(idle.since) > IDLE_MAX;
+        self.idle.drain(..self.idle.iter().take_while(stale).count());
     }
 }
 
