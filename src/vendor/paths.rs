@@ -270,3 +270,49 @@ impl Places<'_> {
         slots.iter().filter_map(|slot| self.get(*slot)).find(|at| !document.says_nothing(*at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart_whatever_they_share() {
+        let names = [
+            "",
+            "a",
+            "b",
+            "ab",
+            "abc",
+            "abd",
+            "adc",
+            "abcd",
+            "abcde",
+            "abxde",
+            "abcdefg",
+            "abcdefgh",
+            "abcdefghi",
+            "abcdefgh-abcdefgh",
+            "abcdefgh_abcdefgh",
+            "abcdefgh--abcdefgh",
+            "é",
+            "è",
+        ];
+        for (own, name) in names.iter().enumerate() {
+            let mut paths = Paths::default();
+            let slots = names.map(|name| paths.add(&format!("/{name}")));
+            let document = Document::parse(format!(r#"{{"{name}":1}}"#).into()).unwrap();
+            let found = paths.read(&document, None).unwrap();
+            for (at, slot) in slots.into_iter().enumerate() {
+                assert_eq!(found.document().get(slot).is_some(), at == own, "{name:?}: {:?}", names[at]);
+            }
+            let mut others = Paths::default();
+            let slots: Vec<_> = names
+                .iter()
+                .filter(|other| *other != name)
+                .map(|other| others.add(&format!("/{other}")))
+                .collect();
+            let found = others.read(&document, None).unwrap();
+            assert!(slots.iter().all(|slot| found.document().get(*slot).is_none()), "{name:?}");
+        }
+    }
+}
