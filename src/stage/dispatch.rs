@@ -19,8 +19,8 @@ use crate::{
     vendor::encode,
 };
 
-/// Room beside the vendor's own bytes for the envelope and the members of `data`.
-pub(super) const ENVELOPE_BYTES: usize = 2048;
+/// Room for the envelope and the members of `data` beside the vendor's own.
+const ENVELOPE_BYTES: usize = 2048;
 
 /// Kept back from the vendor's time budget, for the answer to reach it.
 pub(super) const ANSWER_MARGIN: Duration = Duration::from_millis(250);
@@ -101,7 +101,7 @@ fn outgoing(gateway: &Gateway, claimed: &Claimed, trace: &str) -> Outgoing {
         let (plan, document) = (&delivery.source().plan, delivery.document());
         encode::data(out, plan, reading, document, delivery.received().at, delivery.verification());
     };
-    let capacity = ENVELOPE_BYTES + delivery.document().text().len();
+    let capacity = event_bytes(delivery.document().text().len());
     let mut fields = fields();
     let (content_type, body) = match app.format {
         Format::CloudEvents => (STRUCTURED, Bytes::from(envelope.structured(capacity, data))),
@@ -124,6 +124,12 @@ fn outgoing(gateway: &Gateway, claimed: &Claimed, trace: &str) -> Outgoing {
         content_type: &content_type,
     };
     signed(fields, body, &about, &app.signer, gateway.clock().now())
+}
+
+/// Room for the event that is made of a body of so many bytes: what is mapped often has longer names than the vendor gave it,
+/// and a buffer that is too short is copied whole.
+pub(super) const fn event_bytes(body_bytes: usize) -> usize {
+    ENVELOPE_BYTES + body_bytes + body_bytes / 2
 }
 
 /// A trace of our own (W3C Trace Context, version 00): the vendor's is not trusted.

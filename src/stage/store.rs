@@ -8,7 +8,7 @@ use tokio::time::timeout_at;
 
 use super::{
     Reply,
-    dispatch::{ANSWER_MARGIN, ENVELOPE_BYTES, traceparent},
+    dispatch::{ANSWER_MARGIN, event_bytes, traceparent},
 };
 use crate::{
     cloudevent::Envelope,
@@ -59,7 +59,7 @@ fn record(claimed: &Claimed) -> Record {
     };
     let wants = |is_it: fn(Format) -> bool| event.routes().any(|route| is_it(route.app.format));
     let data = || {
-        let mut data = Vec::with_capacity(ENVELOPE_BYTES + document.text().len());
+        let mut data = Vec::with_capacity(event_bytes(document.text().len()));
         encode::data(
             &mut data,
             &source.plan,
