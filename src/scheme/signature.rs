@@ -99,8 +99,9 @@ impl<'a> Signatures<'a> {
             return Err(Mismatch::Malformed);
         }
         self.count += 1;
-        let sums = self.sets.last_mut().map(|set| &mut set.sums);
-        sums.into_iter().for_each(|sums| sums.extend(sum));
+        if let Some(set) = self.sets.last_mut() {
+            set.sums.extend(sum);
+        }
         Ok(())
     }
 
@@ -111,7 +112,9 @@ impl<'a> Signatures<'a> {
             }
             self.sets.push(Set::default());
         }
-        self.sets.last_mut().into_iter().for_each(|set| set.timestamp = Some(timestamp));
+        if let Some(set) = self.sets.last_mut() {
+            set.timestamp = Some(timestamp);
+        }
         Ok(())
     }
 }

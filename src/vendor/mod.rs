@@ -304,7 +304,7 @@ impl Plan {
             }
             (None, _) => {
                 let text =
-                    item.map_or_else(|| document.text().as_ref(), |(_, item)| document.raw(item).as_bytes());
+                    item.map_or_else(|| document.text().as_ref(), |(_, item)| document.raw_bytes(item));
                 let recipe = begin().part(Some("body")).part(Some(&hex::encode(Sha256::digest(text))));
                 let kind = recipe.clone().id().key();
                 let identity = match has_time {

@@ -33,10 +33,11 @@ impl Step {
     /// The member of that name, if it is read.
     #[inline]
     fn child(&self, name: &[u8]) -> Option<Slot> {
+        let last = self.by_name.len().checked_sub(1)?;
         let ends = Ends::of(name);
         let mut at = ends.hash();
         loop {
-            let child = &self.children[usize::from((*self.by_name.get(at & (self.by_name.len() - 1))?)?)];
+            let child = &self.children[usize::from(self.by_name[at & last]?)];
             if child.ends == ends && (ends.bytes <= 16 || *child.name.as_bytes() == *name) {
                 return Some(child.slot);
             }
@@ -128,8 +129,8 @@ impl Paths {
             parent.item = Some(new);
         } else {
             let name = step.replace("~1", "/").replace("~0", "~");
-            if let Some(child) = parent.children.iter().find(|child| *child.name == *name) {
-                return child.slot;
+            if let Some(known) = parent.child(name.as_bytes()) {
+                return known;
             }
             parent.add(Child { ends: Ends::of(name.as_bytes()), slot: new, name: name.into() });
         }

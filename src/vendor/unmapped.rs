@@ -154,7 +154,7 @@ impl<'a> Redactor<'a> {
                 }
             },
             Kind::Null | Kind::Bool | Kind::Number | Kind::Plain | Kind::Escaped => {
-                out.extend_from_slice(self.document.raw(at).as_bytes());
+                out.extend_from_slice(self.document.raw_bytes(at));
                 true
             }
         }
@@ -205,7 +205,7 @@ impl<'a> Redactor<'a> {
                 out.push(b']');
             }
             Kind::Null | Kind::Bool | Kind::Number | Kind::Plain | Kind::Escaped => {
-                out.extend_from_slice(self.document.raw(at).as_bytes());
+                out.extend_from_slice(self.document.raw_bytes(at));
             }
         }
     }
@@ -233,7 +233,7 @@ impl<'a> Redactor<'a> {
     /// Writes a member's name as it came, and steps into it.
     fn begin_member(&mut self, out: &mut Vec<u8>, name: Index) {
         write::comma(out);
-        out.extend_from_slice(self.document.raw(name).as_bytes());
+        out.extend_from_slice(self.document.raw_bytes(name));
         out.push(b':');
         self.path.push(Step::Name(name));
     }
