@@ -1,6 +1,7 @@
 //! The listeners' edge: accepts connections, bounds how many there are, serves HTTP/1.1 and HTTP/2 on one port, with or
 //! without TLS, and lets running requests finish when told to stop.
 
+mod closing;
 mod connection;
 mod occupancy;
 mod settings;
@@ -9,20 +10,21 @@ mod tests;
 mod tls;
 mod wire;
 
-use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     task::JoinSet,
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    closing::{HANDSHAKE_GRACE, is_of_the_peer, queued, refuse_newcomers},
     connection::Terms,
     occupancy::{Occupancy, Place},
 };
@@ -38,9 +40,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// How often a new connection is looked after that found all others busy.
 const PLACE_INTERVAL: Duration = Duration::from_millis(10);
-
-/// Connections in the queue of a listener at most: so many are listened for by tokio.
-const QUEUE_MAX: usize = 1024;
 
 /// Serves until `stop` fires, then tells open connections to close, lets running requests finish, and returns when all
 /// connections are done. The caller bounds that time; dropping the future closes what is left of the connections.
@@ -70,10 +69,15 @@ pub async fn serve<F, Fut, B>(
         connections.spawn(async move { terms.serve(stream, peer, place, stop, handler).await });
     };
     let mut backoff = BACKOFF;
+    let mut closes_at = None;
     loop {
         tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = stop.cancelled(), if closes_at.is_none() => {
+                refuse_newcomers(&listener);
+                closes_at = Some(Instant::now() + HANDSHAKE_GRACE);
+            }
+            () = sleep_until(closes_at.unwrap_or_else(Instant::now)), if closes_at.is_some() => break,
             Some(ended) = connections.join_next() => if ended.is_err() {
                 // Without the panic's message, which may show what was worked on.
                 tracing::error!("a connection's task panicked");
@@ -81,23 +85,19 @@ pub async fn serve<F, Fut, B>(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     backoff = BACKOFF;
-                    if let Some(place) = stop.run_until_cancelled(place(&occupancy)).await {
-                        spawn(&mut connections, stream, peer, place);
-                    }
+                    spawn(&mut connections, stream, peer, place(&occupancy).await);
                 }
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
-                    stop.run_until_cancelled(sleep(backoff)).await;
+                    sleep(backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
             }
         }
     }
     for (stream, peer) in queued(listener) {
-        if let Some(place) = occupancy.enter() {
-            spawn(&mut connections, stream, peer, place);
-        }
+        spawn(&mut connections, stream, peer, place(&occupancy).await);
     }
     while connections.join_next().await.is_some() {}
 }
@@ -131,29 +131,4 @@ async fn place(occupancy: &Arc<Occupancy>) -> Place {
             None => sleep(PLACE_INTERVAL).await,
         }
     }
-}
-
-/// Who is in the queue of a listener, which is closed then: closing it resets them. The system itself is asked, since
-/// the runtime hears of them only later.
-fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
-    let Ok(listener) = listener.into_std() else { return Vec::new() };
-    let accepted = (0..QUEUE_MAX).map_while(|_| match listener.accept() {
-        Err(error) if is_of_the_peer(&error) => Some(Err(error)),
-        Err(_) => None,
-        Ok((stream, peer)) => Some(
-            stream
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(stream))
-                .map(|stream| (stream, peer)),
-        ),
-    });
-    accepted.filter_map(Result::ok).collect()
-}
-
-/// Whether an accept failed because its peer was gone already.
-fn is_of_the_peer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
-    )
 }
