@@ -14,7 +14,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     config::Delivery as Handover,
-    identity::EventId,
+    identity::{EventId, EventType},
     json::Document,
     scheme::Proof,
     source::{Route, Source},
@@ -80,10 +80,10 @@ pub struct Delivery {
 }
 
 /// An event of a verified delivery, and the way it goes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Event {
     delivery: Arc<Delivery>,
-    reading: Arc<Reading>,
+    reading: Reading,
     route: usize,
 }
 
@@ -92,7 +92,26 @@ pub struct Event {
 pub struct Claimed {
     event: Event,
     id: EventId,
-    window: Option<OpenWindow>,
+    /// In a box: it is long, few have one, and each stage hands it on.
+    window: Option<Box<OpenWindow>>,
+}
+
+/// An event that has been written out, and whose outcome is to be told. What it was read from is given back before anybody
+/// waits for the outcome, unless other events of its delivery need it still.
+pub struct Sent {
+    pub id: EventId,
+    pub event_type: EventType,
+    pub source: Arc<Source>,
+    pub received: Received,
+    route: usize,
+    /// What was sent is held as long as this: it may be the body itself.
+    _held: Held,
+}
+
+/// Of the bytes that may be held at once.
+enum Held {
+    Own { _permit: OwnedSemaphorePermit },
+    Shared { _delivery: Arc<Delivery> },
 }
 
 // === impl Verified ===
@@ -132,7 +151,10 @@ impl Verified {
     #[must_use]
     pub fn delivery(self, document: Document) -> Arc<Delivery> {
         let Self { arrival, proof } = self;
-        let content_type = |headers: &HeaderMap| headers.get(CONTENT_TYPE).cloned();
+        // A copy: the value itself holds all of the buffer that the head came in.
+        let content_type = |headers: &HeaderMap| {
+            headers.get(CONTENT_TYPE).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok())
+        };
         Arc::new(Delivery {
             verification: arrival.source.verification(&proof),
             content_type: content_type(&arrival.head.headers),
@@ -191,8 +213,8 @@ impl Delivery {
 impl Event {
     /// An event of a delivery; `route` is its place in the source's routes.
     #[must_use]
-    pub fn new(delivery: &Arc<Delivery>, reading: Reading, route: usize) -> Self {
-        Self { delivery: Arc::clone(delivery), reading: Arc::new(reading), route }
+    pub fn new(delivery: Arc<Delivery>, reading: Reading, route: usize) -> Self {
+        Self { delivery, reading, route }
     }
 
     #[must_use]
@@ -239,13 +261,13 @@ impl Claimed {
     /// For the holder of the claim on `id`, which may be that of a window.
     #[must_use]
     pub fn new(event: Event, id: EventId, window: Option<OpenWindow>) -> Self {
-        Self { event, id, window }
+        Self { event, id, window: window.map(Box::new) }
     }
 
     /// The window its id is of.
     #[must_use]
     pub fn window(&self) -> Option<OpenWindow> {
-        self.window
+        self.window.as_deref().copied()
     }
 
     #[must_use]
@@ -256,6 +278,34 @@ impl Claimed {
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id
+    }
+}
+
+// === impl Sent ===
+
+impl From<Claimed> for Sent {
+    fn from(Claimed { event, id, .. }: Claimed) -> Self {
+        let Event { delivery, reading, route } = event;
+        let (source, received) = (Arc::clone(&delivery.source), delivery.received);
+        let held = match Arc::try_unwrap(delivery) {
+            Ok(delivery) => Held::Own { _permit: delivery._held },
+            Err(delivery) => Held::Shared { _delivery: delivery },
+        };
+        Self { id, event_type: reading.event_type, source, received, route, _held: held }
+    }
+}
+
+impl Sent {
+    /// The first way it went.
+    #[must_use]
+    pub fn route(&self) -> &Route {
+        &self.source.routes[self.route]
+    }
+
+    /// By when the vendor must have its answer.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.received.since + self.source.time_budget
     }
 }
 
@@ -282,6 +332,12 @@ impl fmt::Debug for Arrival {
 impl fmt::Debug for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         shown(f, "Verified", Some(self.source()))
+    }
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, "Sent", Some(&self.source))
     }
 }
 
@@ -351,8 +407,10 @@ mod tests {
         let delivery = verified.delivery(document);
         shown.push(format!("{delivery:?}"));
         let reading = delivery.source().plan.read(delivery.document()).unwrap().remove(0);
-        let event = Event::new(&delivery, reading, 0);
-        shown.push(format!("{:?}", Claimed::new(event, Recipe::new("ours").id(), None)));
+        let event = Event::new(Arc::clone(&delivery), reading, 0);
+        let claimed = Claimed::new(event, Recipe::new("ours").id(), None);
+        shown.push(format!("{claimed:?}"));
+        shown.push(format!("{:?}", Sent::from(claimed)));
         for text in shown {
             assert!(!text.contains("canary") && text.contains("ours"), "{text}");
         }

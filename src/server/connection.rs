@@ -144,8 +144,7 @@ impl Terms {
                 request.extensions_mut().insert(*ambiguous);
             }
             let running = activity.begin(request.version() == Version::HTTP_2);
-            // In a box: the protocol keeps room for it in every connection, idle ones too.
-            let answer = Box::pin(handle(request));
+            let answer = handle(request);
             async move {
                 let answer = answer.await;
                 drop(running);

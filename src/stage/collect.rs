@@ -25,6 +25,9 @@ const UNHURRIED: Duration = Duration::from_secs(5);
 /// Bytes of a body that are held, and that room is made for, before any of it is here.
 const FIRST_BYTES_MAX: usize = 4 << 10;
 
+/// Longest body, in bytes, that is copied out of the connection's buffer, which has about as many.
+const COPIED_BYTES_MAX: usize = 8 << 10;
+
 /// By how much a buffer is made longer than what is here: a long body is copied a few times on its way, not often.
 const GROWTH: usize = 4;
 
@@ -82,7 +85,8 @@ where
             held.merge(hold(budget, room - held.num_permits())?);
         }
         if in_one {
-            first = data;
+            // Copied if it is small: a piece of the connection's buffer holds all of that, and the next one is made anew.
+            first = if length > COPIED_BYTES_MAX { data } else { Bytes::copy_from_slice(&data) };
         } else {
             whole.reserve_exact(room - whole.len());
             whole.extend_from_slice(&std::mem::take(&mut first));

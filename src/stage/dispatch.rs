@@ -10,7 +10,7 @@ use super::{Reply, store::store};
 use crate::{
     cloudevent::{Envelope, STRUCTURED},
     config::Delivery,
-    event::Claimed,
+    event::{Claimed, Sent},
     gateway::Gateway,
     outgoing::{About, JSON, fields, signed},
     rejection::{Code, Rejection},
@@ -35,30 +35,27 @@ pub async fn dispatch(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, 
 
 /// To the app: the vendor's answer follows the app's.
 async fn deliver(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejection> {
-    let event = claimed.event();
-    let (delivery, route) = (event.delivery(), event.route());
-    let source = delivery.source();
-    let trace = traceparent();
-    let out = outgoing(&gateway, &claimed, &trace);
+    let out = outgoing(&gateway, &claimed, &traceparent());
+    let sent = Sent::from(claimed);
+    let (source, route) = (&sent.source, sent.route());
     let began = Instant::now();
-    let outcome = route.app.upstream.deliver(&out, delivery.deadline() - ANSWER_MARGIN).await;
+    let outcome = route.app.upstream.deliver(&out, sent.deadline() - ANSWER_MARGIN).await;
     let ended = Instant::now();
     let (took, now) = (ended - began, gateway.clock().now());
-    let event_type = event.reading().event_type;
     match outcome {
         Ok(delivered) => {
             route.metrics.delivered("success", Some(delivered.status.as_u16()), took);
-            route.metrics.reached(ended - delivery.received().since);
-            source.metrics.event(event_type, "accepted");
+            route.metrics.reached(ended - sent.received.since);
+            source.metrics.event(sent.event_type, "accepted");
             source.metrics.accepted_at(now);
             source.last.delivered(now, delivered.status);
-            Ok(Reply::of(source.success_status, claimed.id(), event_type, "accepted"))
+            Ok(Reply::of(source.success_status, sent.id, sent.event_type, "accepted"))
         }
         Err(failure) => {
             tracing::warn!(
                 source = %source.name,
                 upstream = route.app.upstream.name(),
-                id = %claimed.id(),
+                id = %sent.id,
                 %failure,
                 "an event was not delivered"
             );

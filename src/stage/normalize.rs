@@ -1,7 +1,7 @@
 //! Normalize: the verified bytes, read as one JSON document, become events. One delivery may hold several: each goes down
 //! the rest of the way, and the vendor hears a success only if all of them were taken.
 
-use std::sync::Arc;
+use std::{iter::repeat_n, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use tower::{BoxError, Service, ServiceExt};
@@ -23,18 +23,18 @@ const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 const TIME_AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
 /// The stage; `inner` is the rest of the way.
-pub async fn normalize<S>(gateway: &Gateway, inner: S, verified: Verified) -> Result<Reply, BoxError>
+pub async fn normalize<S>(gateway: &Gateway, mut inner: S, verified: Verified) -> Result<Reply, BoxError>
 where
-    S: Service<Event, Response = Reply, Error = BoxError> + Clone,
+    S: Service<Event, Response = Reply, Error = BoxError>,
 {
     let (delivery, readings) = read(gateway, verified)?;
     let mut reply = Reply { status: delivery.source().success_status, events: Vec::new() };
-    for reading in readings {
+    // The last event has the delivery for itself: once it is written out, nobody holds what it was read from.
+    for (delivery, reading) in repeat_n(delivery, readings.len()).zip(readings) {
         count(&delivery, &reading);
         match delivery.source().route(&reading) {
             Some(route) => {
-                let event = Event::new(&delivery, reading, route);
-                let mut inner = inner.clone();
+                let event = Event::new(delivery, reading, route);
                 reply.events.extend(inner.ready().await?.call(event).await?.events);
             }
             None => reply.events.push(filtered(gateway, &delivery, &reading)),

@@ -45,10 +45,13 @@ fn media_type(headers: &HeaderMap) -> Result<(), Rejection> {
         return Err(Rejection::new(Code::UnsupportedMediaType, "content-encoding"));
     }
     let is_json = headers.get_all(CONTENT_TYPE).iter().all(|value| {
-        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        let essence = essence.trim_ascii().to_ascii_lowercase();
-        matches!(essence.as_slice(), b"application/json" | b"text/json")
-            || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))
+        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let is = |text: &[u8], known: &str| text.eq_ignore_ascii_case(known.as_bytes());
+        let (start, end) = ("application/", "+json");
+        is(essence, "application/json")
+            || is(essence, "text/json")
+            || essence.split_at_checked(start.len()).is_some_and(|(front, _)| is(front, start))
+                && essence.split_at_checked(essence.len() - end.len()).is_some_and(|(_, back)| is(back, end))
     });
     if is_json { Ok(()) } else { Err(Rejection::new(Code::UnsupportedMediaType, "content-type")) }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cloudevent::Envelope,
-    event::Claimed,
+    event::{Claimed, Sent},
     gateway::Gateway,
     inbox::{Appended, Content, Record, Way},
     rejection::{Code, Rejection},
@@ -24,11 +24,9 @@ use crate::{
 pub(super) async fn store(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejection> {
     let unavailable = |reason: String| Rejection::new(Code::InboxUnavailable, reason);
     let inbox = gateway.shared.inbox().ok_or_else(|| unavailable("there is no inbox".to_owned()))?;
-    let event = claimed.event();
-    let (delivery, event_type) = (event.delivery(), event.reading().event_type);
-    let source = delivery.source();
     let append = inbox.append(record(&claimed));
-    let appended = timeout_at(delivery.deadline() - ANSWER_MARGIN, append).await;
+    let sent = Sent::from(claimed);
+    let appended = timeout_at(sent.deadline() - ANSWER_MARGIN, append).await;
     let appended = appended
         .map_err(|_| unavailable("the disk is too slow".to_owned()))?
         .map_err(|error| unavailable(error.to_string()))?;
@@ -36,11 +34,11 @@ pub(super) async fn store(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Rep
         Appended::Stored => "accepted",
         Appended::Known => "duplicate",
     };
-    source.metrics.event(event_type, result);
+    sent.source.metrics.event(sent.event_type, result);
     if appended == Appended::Stored {
-        source.metrics.accepted_at(gateway.clock().now());
+        sent.source.metrics.accepted_at(gateway.clock().now());
     }
-    Ok(Reply::of(source.success_status, claimed.id(), event_type, result))
+    Ok(Reply::of(sent.source.success_status, sent.id, sent.event_type, result))
 }
 
 /// All that the deliveries of an event need, whatever the configuration says by then.

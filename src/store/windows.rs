@@ -144,7 +144,7 @@ mod tests {
         );
         let document = Document::parse(Bytes::from(body)).unwrap();
         match plan.read(&document).unwrap().remove(0).identity {
-            Identity::Windowed(windowed) => windowed,
+            Identity::Windowed(windowed) => *windowed,
             Identity::Fixed(_) => panic!("{event} has a window"),
         }
     }

@@ -15,19 +15,21 @@ use crate::{
     json::{Document, Index, Kind},
 };
 
-/// A set of a document's nodes.
-#[derive(Clone, Debug)]
-pub(super) struct Marks(Vec<u64>);
-
 /// What the mapping did to the document.
 #[derive(Clone, Debug)]
 pub(super) struct Usage {
-    /// Mapped, so no longer in `unmapped`.
-    consumed: Marks,
-    /// Kept in `unmapped` although mapped: the value says less than the original.
-    kept: Marks,
+    marks: Vec<Marks>,
     /// A value was not what was expected.
     pub partial: bool,
+}
+
+/// What became of 64 nodes, a bit for each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks {
+    /// Mapped, so no longer in `unmapped`.
+    consumed: u64,
+    /// Kept in `unmapped` although mapped: the value says less than the original.
+    kept: u64,
 }
 
 pub(super) const COUNTRY: Field = member("geo.country");
@@ -241,18 +243,19 @@ fn list(
 impl Usage {
     #[must_use]
     pub(super) fn new(document: &Document) -> Self {
-        Self { consumed: Marks::new(document), kept: Marks::new(document), partial: false }
+        Self { marks: vec![Marks::default(); document.len().div_ceil(64)], partial: false }
     }
 
     /// Whether the value no longer belongs into `unmapped`.
     #[must_use]
     pub(super) fn is_consumed(&self, at: Index) -> bool {
-        self.consumed.has(at) && !self.kept.has(at)
+        let Marks { consumed, kept } = self.marks[at as usize / 64];
+        (consumed & !kept) >> (at % 64) & 1 == 1
     }
 
     /// Marks a value as told elsewhere.
     pub(super) fn consume(&mut self, at: Index) {
-        self.consumed.set(at);
+        self.marks[at as usize / 64].consumed |= 1 << (at % 64);
     }
 
     fn consume_if_empty(&mut self, document: &Document, at: Index) {
@@ -263,7 +266,7 @@ impl Usage {
 
     /// Leaves a value in `unmapped`, whoever else has a use for it.
     fn keep(&mut self, at: Index) {
-        self.kept.set(at);
+        self.marks[at as usize / 64].kept |= 1 << (at % 64);
     }
 
     fn take(&mut self, document: &Document, at: Index, converted: Converted, keep: bool) -> Option<Value> {
@@ -281,21 +284,5 @@ impl Usage {
             self.keep(at);
         }
         Some(value)
-    }
-}
-
-// === impl Marks ===
-
-impl Marks {
-    fn new(document: &Document) -> Self {
-        Self(vec![0; document.len().div_ceil(64)])
-    }
-
-    fn set(&mut self, at: Index) {
-        self.0[at as usize / 64] |= 1 << (at % 64);
-    }
-
-    fn has(&self, at: Index) -> bool {
-        self.0[at as usize / 64] & (1 << (at % 64)) != 0
     }
 }

@@ -84,7 +84,7 @@ pub fn builtin(name: &str) -> Option<VendorFile> {
 pub struct Reading {
     pub event_type: EventType,
     /// The vendor's name for it.
-    pub name: Box<str>,
+    pub name: String,
     pub mapping: Mapping,
     pub identity: Identity,
     /// CloudEvents `subject`.
@@ -115,7 +115,7 @@ pub enum Mapping {
 pub enum Identity {
     Fixed(EventId),
     /// Events that look the same each time: see [`format::Window`].
-    Windowed(Windowed),
+    Windowed(Box<Windowed>),
 }
 
 /// An id that needs the time of receipt: which window it falls in only the store knows.
@@ -227,7 +227,7 @@ impl Plan {
         };
         Reading {
             event_type,
-            name: name.as_deref().unwrap_or(NAMELESS).into(),
+            name: name.map_or_else(|| NAMELESS.to_owned(), Cow::into_owned),
             mapping,
             identity,
             subject: subject
@@ -300,7 +300,8 @@ impl Plan {
                     group.part(value.as_deref())
                 });
                 let (kind, group) = (recipe.clone().id().key(), group.id().key());
-                (Identity::Windowed(Windowed { recipe, width: window.width, group, kind }), true)
+                let windowed = Windowed { recipe, width: window.width, group, kind };
+                (Identity::Windowed(Box::new(windowed)), true)
             }
             (None, _) => {
                 let text =
@@ -309,7 +310,9 @@ impl Plan {
                 let kind = recipe.clone().id().key();
                 let identity = match has_time {
                     true => Identity::Fixed(recipe.id()),
-                    false => Identity::Windowed(Windowed { recipe, width: WINDOW, group: kind, kind }),
+                    false => {
+                        Identity::Windowed(Box::new(Windowed { recipe, width: WINDOW, group: kind, kind }))
+                    }
                 };
                 (identity, own.is_empty())
             }
