@@ -83,7 +83,8 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Event {
     delivery: Arc<Delivery>,
-    reading: Reading,
+    /// In a box, as it is long and each stage hands it on.
+    reading: Box<Reading>,
     route: usize,
 }
 
@@ -92,7 +93,7 @@ pub struct Event {
 pub struct Claimed {
     event: Event,
     id: EventId,
-    /// In a box: it is long, few have one, and each stage hands it on.
+    /// In a box, too; few have one.
     window: Option<Box<OpenWindow>>,
 }
 
@@ -214,7 +215,7 @@ impl Event {
     /// An event of a delivery; `route` is its place in the source's routes.
     #[must_use]
     pub fn new(delivery: Arc<Delivery>, reading: Reading, route: usize) -> Self {
-        Self { delivery, reading, route }
+        Self { delivery, reading: Box::new(reading), route }
     }
 
     #[must_use]

@@ -1,6 +1,9 @@
 //! A log line as JSON: time, level, message and fields, target. Written as it is visited, without a map in between.
 
-use std::fmt::{self, Debug, Display, Write};
+use std::{
+    fmt::{self, Debug, Write},
+    io::Write as _,
+};
 
 use tracing::{
     Event, Subscriber,
@@ -13,6 +16,9 @@ use tracing_subscriber::{
 
 use crate::{clock::Clock, identity::time};
 
+/// Room for a line; most of a request's fit.
+const LINE_BYTES: usize = 512;
+
 /// One JSON object a line.
 #[derive(Debug)]
 pub(super) struct JsonLines {
@@ -24,71 +30,97 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut timestamp = Vec::with_capacity(24);
-        time::write_millis(&mut timestamp, self.clock.now());
-        line.write_str("{\"timestamp\":\"")?;
-        // Digits and punctuation.
-        line.write_str(str::from_utf8(&timestamp).unwrap_or_default())?;
-        line.write_str("\",\"level\":\"")?;
-        line.write_str(event.metadata().level().as_str())?;
-        line.write_char('"')?;
-        let mut fields = Fields { line, result: Ok(()) };
-        event.record(&mut fields);
-        fields.result?;
-        let mut line = fields.line;
-        line.write_str(",\"target\":\"")?;
-        Escaped(&mut line).write_str(event.metadata().target())?;
-        line.write_str("\"}\n")
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = Line(Vec::with_capacity(LINE_BYTES));
+        line.raw("{\"timestamp\":\"");
+        time::write_millis(&mut line.0, self.clock.now());
+        line.raw("\",\"level\":\"");
+        line.raw(event.metadata().level().as_str());
+        line.raw("\"");
+        event.record(&mut line);
+        line.raw(",\"target\":\"");
+        line.escaped(event.metadata().target());
+        line.raw("\"}\n");
+        out.write_str(str::from_utf8(&line.0).map_err(|_| fmt::Error)?)
     }
 }
 
-struct Fields<'a> {
-    line: Writer<'a>,
-    result: fmt::Result,
+/// A line so far. Writing into a Vec does not fail.
+struct Line(Vec<u8>);
+
+impl Line {
+    fn raw(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// Begins a member. Names are our own: without `r#` they need no escaping.
+    fn name(&mut self, field: &Field) {
+        let name = field.name();
+        for piece in [",\"", name.strip_prefix("r#").unwrap_or(name), "\":"] {
+            self.raw(piece);
+        }
+    }
+
+    fn text(&mut self, field: &Field, text: fmt::Arguments<'_>) {
+        self.name(field);
+        self.raw("\"");
+        self.write_fmt(text).unwrap_or_default();
+        self.raw("\"");
+    }
+
+    fn plain(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        self.name(field);
+        self.0.write_fmt(value).unwrap_or_default();
+    }
+
+    /// Adds what stands in a JSON string, escaped as that needs it (RFC 8259 §7), and the line ends of Unicode, so that a
+    /// line is one.
+    fn escaped(&mut self, text: &str) {
+        // Nearly all texts need nothing.
+        let plain = |all, byte| all & matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
+        if text.bytes().fold(true, plain) {
+            return self.raw(text);
+        }
+        let special =
+            |c: char| matches!(c, '"' | '\\' | '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}' | '\u{2029}');
+        let mut rest = text;
+        while let Some(at) = rest.find(special) {
+            let (plain, after) = rest.split_at(at);
+            self.raw(plain);
+            let mut characters = after.chars();
+            match characters.next() {
+                Some('"') => self.raw("\\\""),
+                Some('\\') => self.raw("\\\\"),
+                Some('\n') => self.raw("\\n"),
+                Some('\r') => self.raw("\\r"),
+                Some('\t') => self.raw("\\t"),
+                Some(other) => write!(self.0, "\\u{:04x}", u32::from(other)).unwrap_or_default(),
+                None => {}
+            }
+            rest = characters.as_str();
+        }
+        self.raw(rest);
+    }
 }
 
-impl Fields<'_> {
-    fn plain(&mut self, field: &Field, value: impl Display) {
-        if self.result.is_ok() {
-            self.result = self.begin(field).and_then(|()| write!(self.line, "{value}"));
-        }
-    }
-
-    fn text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        self.quoted(field, |out| out.write_fmt(value));
-    }
-
-    fn quoted(&mut self, field: &Field, write: impl FnOnce(&mut Escaped<'_, Writer<'_>>) -> fmt::Result) {
-        if self.result.is_ok() {
-            self.result = self
-                .begin(field)
-                .and_then(|()| self.line.write_char('"'))
-                .and_then(|()| write(&mut Escaped(&mut self.line)))
-                .and_then(|()| self.line.write_char('"'));
-        }
-    }
-
-    fn begin(&mut self, field: &Field) -> fmt::Result {
-        for piece in [",\"", name(field), "\":"] {
-            self.line.write_str(piece)?;
-        }
+/// What is formatted stands in a string.
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.escaped(text);
         Ok(())
     }
 }
 
-/// Names are our own: without `r#` they need no escaping.
-fn name(field: &Field) -> &'static str {
-    field.name().strip_prefix("r#").unwrap_or_else(|| field.name())
-}
-
-impl Visit for Fields<'_> {
+impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.text(field, format_args!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.quoted(field, |out| out.write_str(value));
+        self.name(field);
+        self.raw("\"");
+        self.escaped(value);
+        self.raw("\"");
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
@@ -96,54 +128,22 @@ impl Visit for Fields<'_> {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.plain(field, value);
+        self.plain(field, format_args!("{value}"));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.plain(field, value);
+        self.plain(field, format_args!("{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.plain(field, value);
+        self.plain(field, format_args!("{value}"));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON has no infinity and no NaN.
         if value.is_finite() {
-            self.plain(field, value);
+            self.plain(field, format_args!("{value}"));
         }
-    }
-}
-
-/// Escapes what is written as a JSON string needs it (RFC 8259 §7), and the line ends of Unicode, so that a line is one.
-struct Escaped<'a, W>(&'a mut W);
-
-impl<W: Write> Write for Escaped<'_, W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly all texts need nothing.
-        let plain = |all, byte| all & matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
-        if text.bytes().fold(true, plain) {
-            return self.0.write_str(text);
-        }
-        let special =
-            |c: char| matches!(c, '"' | '\\' | '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}' | '\u{2029}');
-        let mut rest = text;
-        while let Some(at) = rest.find(special) {
-            let (plain, after) = rest.split_at(at);
-            self.0.write_str(plain)?;
-            let mut characters = after.chars();
-            match characters.next() {
-                Some('"') => self.0.write_str("\\\"")?,
-                Some('\\') => self.0.write_str("\\\\")?,
-                Some('\n') => self.0.write_str("\\n")?,
-                Some('\r') => self.0.write_str("\\r")?,
-                Some('\t') => self.0.write_str("\\t")?,
-                Some(other) => write!(self.0, "\\u{:04x}", u32::from(other))?,
-                None => {}
-            }
-            rest = characters.as_str();
-        }
-        self.0.write_str(rest)
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<(LogWriter, 
     Ok((LogWriter(Arc::clone(&shared)), LogGuard(shared)))
 }
 
-impl Write for LogWriter {
+impl Write for &LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.0.lock();
         if state.waiting.len() + line.len() > WAITING_BYTES_MAX {
@@ -74,10 +74,10 @@ impl Write for LogWriter {
 }
 
 impl<'a> MakeWriter<'a> for LogWriter {
-    type Writer = Self;
+    type Writer = &'a Self;
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+    fn make_writer(&'a self) -> &'a Self {
+        self
     }
 }
 
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn all_lines_are_written_in_order_before_the_end() {
         let out = Arc::new(Mutex::new(Vec::new()));
-        let (mut writer, guard) = start(Stubborn(Arc::clone(&out))).unwrap();
+        let (writer, guard) = start(Stubborn(Arc::clone(&out))).unwrap();
         let lines: Vec<String> = (0..10_000).map(|number| format!("line {number}\n")).collect();
-        lines.iter().for_each(|line| writer.write_all(line.as_bytes()).unwrap());
+        lines.iter().for_each(|line| (&writer).write_all(line.as_bytes()).unwrap());
         drop(guard);
         assert_eq!(String::from_utf8(out.lock().unwrap().clone()).unwrap(), lines.concat());
     }
@@ -155,10 +155,10 @@ mod tests {
     fn a_reader_that_stops_costs_lines_and_nothing_else() {
         let out = Arc::new(Mutex::new(Vec::new()));
         let blocked = out.lock().unwrap();
-        let (mut writer, guard) = start(Stubborn(Arc::clone(&out))).unwrap();
+        let (writer, guard) = start(Stubborn(Arc::clone(&out))).unwrap();
         let line = [b'x'; 1024];
         for _ in 0..3 * WAITING_BYTES_MAX / line.len() {
-            writer.write_all(&line).unwrap();
+            (&writer).write_all(&line).unwrap();
         }
         assert!(writer.0.lock().waiting.len() <= WAITING_BYTES_MAX);
         drop(blocked);

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::{Reply, store::store};
+use super::{
+    Reply,
+    store::{record, store},
+};
 use crate::{
     cloudevent::{Envelope, STRUCTURED},
     config::Delivery,
@@ -28,15 +31,20 @@ pub(super) const ANSWER_MARGIN: Duration = Duration::from_millis(250);
 /// The end of the way.
 pub async fn dispatch(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejection> {
     match claimed.event().delivery().source().delivery {
-        Delivery::Direct => deliver(gateway, claimed).await,
-        Delivery::Inbox => store(gateway, claimed).await,
+        Delivery::Direct => {
+            let out = outgoing(&gateway, &claimed, &traceparent());
+            deliver(gateway, out, claimed.into()).await
+        }
+        Delivery::Inbox => {
+            let record = record(&claimed);
+            // In a box: it is long, and makes the other way's future no longer.
+            Box::pin(store(gateway, record, claimed.into())).await
+        }
     }
 }
 
 /// To the app: the vendor's answer follows the app's.
-async fn deliver(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejection> {
-    let out = outgoing(&gateway, &claimed, &traceparent());
-    let sent = Sent::from(claimed);
+async fn deliver(gateway: Arc<Gateway>, out: Outgoing, sent: Sent) -> Result<Reply, Rejection> {
     let (source, route) = (&sent.source, sent.route());
     let began = Instant::now();
     let outcome = route.app.upstream.deliver(&out, sent.deadline() - ANSWER_MARGIN).await;

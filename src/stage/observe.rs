@@ -1,7 +1,7 @@
 //! Observe: the outermost stage. Notes when a request came and for which source, and tells how it ended: one log line,
 //! one count and one duration. Whatever happens inside, a panic included, has become an answer by the time it is here.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use http::{Method, Request};
 use tokio::time::Instant;
@@ -87,7 +87,7 @@ impl Sighting<'_> {
             }
         }
         // To the microsecond: digits beyond say nothing.
-        Duration::from_micros(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)).as_secs_f64() * 1000.0
+        f64::from(u32::try_from(took.as_micros()).unwrap_or(u32::MAX)) / 1000.0
     }
 
     fn answered(mut self, answer: &Answer) {
@@ -104,7 +104,7 @@ impl Sighting<'_> {
                         source,
                         status,
                         result = event.result,
-                        id = %event.id,
+                        id = &*event.id.text(),
                         r#type = event.event_type.as_str(),
                         duration_ms,
                         "request"

@@ -3,10 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
-};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
 
 use crate::{
@@ -68,13 +65,11 @@ impl Reply {
         if !has_content {
             body.clear();
         }
-        let length = body.len();
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         if has_content {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(CONTENT_LENGTH, length.into());
         }
         if let [event] = self.events.as_slice()
             && let Ok(id) = HeaderValue::from_str(&event.id.text())

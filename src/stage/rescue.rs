@@ -6,7 +6,7 @@ use std::{convert::Infallible, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::{Either, Full};
 use tower::{BoxError, Service, ServiceExt, load_shed::error::Overloaded, timeout::error::Elapsed};
@@ -30,18 +30,21 @@ const PROBLEM_BYTES: usize = 256;
 const CODES: &str = "https://hookwarden.dev/codes/";
 
 /// The stage; `below` is the rest of the way.
-pub async fn rescue<S, R>(mut below: S, request: R) -> Result<Answer, Infallible>
+#[expect(clippy::manual_async_fn, reason = "an async fn's future holds an argument that changes twice")]
+pub fn rescue<S, R>(mut below: S, request: R) -> impl Future<Output = Result<Answer, Infallible>>
 where
     S: Service<R, Response = Response<UnsyncBoxBody<Bytes, BoxError>>, Error = BoxError>,
 {
-    let answered = match below.ready().await {
-        Ok(below) => below.call(request).await,
-        Err(error) => Err(error),
-    };
-    Ok(match answered {
-        Ok(answer) => answer.map(Either::Left),
-        Err(error) => answer_to(rejection(error)).map(Either::Right),
-    })
+    async move {
+        let answered = match below.ready().await {
+            Ok(below) => below.call(request).await,
+            Err(error) => Err(error),
+        };
+        Ok(match answered {
+            Ok(answer) => answer.map(Either::Left),
+            Err(error) => answer_to(rejection(error)).map(Either::Right),
+        })
+    }
 }
 
 /// A panic's answer; what it said may hold what must not be seen.
@@ -82,12 +85,10 @@ fn answer_to(rejection: Rejection) -> Response<Full<Bytes>> {
     write::name(&mut body, "status");
     body.extend_from_slice(status.as_str().as_bytes());
     body.push(b'}');
-    let length = body.len();
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    headers.insert(CONTENT_LENGTH, length.into());
     headers.insert(ERROR, HeaderValue::from_static(code.as_str()));
     if code == Code::MethodNotAllowed {
         headers.insert(ALLOW, HeaderValue::from_static("POST"));

@@ -21,12 +21,10 @@ use crate::{
 };
 
 /// Into the inbox.
-pub(super) async fn store(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, Rejection> {
+pub(super) async fn store(gateway: Arc<Gateway>, record: Record, sent: Sent) -> Result<Reply, Rejection> {
     let unavailable = |reason: String| Rejection::new(Code::InboxUnavailable, reason);
     let inbox = gateway.shared.inbox().ok_or_else(|| unavailable("there is no inbox".to_owned()))?;
-    let append = inbox.append(record(&claimed));
-    let sent = Sent::from(claimed);
-    let appended = timeout_at(sent.deadline() - ANSWER_MARGIN, append).await;
+    let appended = timeout_at(sent.deadline() - ANSWER_MARGIN, inbox.append(record)).await;
     let appended = appended
         .map_err(|_| unavailable("the disk is too slow".to_owned()))?
         .map_err(|error| unavailable(error.to_string()))?;
@@ -42,7 +40,7 @@ pub(super) async fn store(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Rep
 }
 
 /// All that the deliveries of an event need, whatever the configuration says by then.
-fn record(claimed: &Claimed) -> Record {
+pub(super) fn record(claimed: &Claimed) -> Record {
     let event = claimed.event();
     let (delivery, reading) = (event.delivery(), event.reading());
     let (source, document) = (delivery.source(), delivery.document());
