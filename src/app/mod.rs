@@ -147,12 +147,12 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
             // Each request gets the stack of the configuration it began with.
             server::serve(public, tls.clone(), bounds, stop_server.clone(), move |peer, request| {
                 let gateway = gateway.load_full();
-                Box::pin(async move {
+                async move {
                     let mut stack = stack(&gateway);
                     let Ok(ready) = stack.ready().await;
                     let Ok(answer) = ready.call((peer, request)).await;
                     answer
-                })
+                }
             })
         }),
         admin_server: tokio::spawn({
@@ -161,7 +161,7 @@ pub async fn start(load: Load) -> Result<Running, StartError> {
                 Bounds { connections_max: ADMIN_CONNECTIONS_MAX.get(), ..Bounds::from(&settings.server) };
             server::serve(admin, None, bounds, stop_admin.clone(), move |peer, request| {
                 let admin = admin_service.clone();
-                Box::pin(async move { admin.answer(peer, request).await })
+                async move { admin.answer(peer, request).await }
             })
         }),
         couriers: couriers.clone(),

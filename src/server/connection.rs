@@ -144,7 +144,8 @@ impl Terms {
                 request.extensions_mut().insert(*ambiguous);
             }
             let running = activity.begin(request.version() == Version::HTTP_2);
-            let answer = handle(request);
+            // In a box: the protocol keeps room for it in every connection, idle ones too.
+            let answer = Box::pin(handle(request));
             async move {
                 let answer = answer.await;
                 drop(running);

@@ -44,8 +44,7 @@ const PLACE_INTERVAL: Duration = Duration::from_millis(10);
 /// Serves until `stop` fires, then tells open connections to close, lets running requests finish, and returns when all
 /// connections are done. The caller bounds that time; dropping the future closes what is left of the connections.
 ///
-/// The `handler` gets the address of the peer (IPv4 as such, also on an IPv6 socket). Its future is best put in a box: each
-/// connection keeps room for one, idle ones too. Time-outs end at the complete head
+/// The `handler` gets the address of the peer (IPv4 as such, also on an IPv6 socket). Time-outs end at the complete head
 /// of a request; body and answer are the handler's to bound. When the peer goes away, the handler's future is dropped.
 /// When `connections_max` is reached, the connection without a request for longest is closed; if all are busy, the new
 /// one waits.

@@ -37,8 +37,7 @@ pub async fn dispatch(gateway: Arc<Gateway>, claimed: Claimed) -> Result<Reply, 
         }
         Delivery::Inbox => {
             let record = record(&claimed);
-            // In a box: it is long, and makes the other way's future no longer.
-            Box::pin(store(gateway, record, claimed.into())).await
+            store(gateway, record, claimed.into()).await
         }
     }
 }

@@ -23,30 +23,24 @@ const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 const TIME_AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
 /// The stage; `inner` is the rest of the way.
-pub fn normalize<S>(
-    gateway: &Gateway,
-    mut inner: S,
-    verified: Verified,
-) -> impl Future<Output = Result<Reply, BoxError>>
+pub async fn normalize<S>(gateway: &Gateway, mut inner: S, verified: Verified) -> Result<Reply, BoxError>
 where
     S: Service<Event, Response = Reply, Error = BoxError>,
 {
-    let read = read(gateway, verified);
-    async move {
-        let (delivery, readings) = read?;
-        let mut reply = Reply { status: delivery.source().success_status, events: Vec::new() };
-        // The last event has the delivery for itself: once it is written out, nobody holds what it was read from.
-        for (delivery, reading) in repeat_n(delivery, readings.len()).zip(readings) {
-            count(&delivery, &reading);
-            let Some(route) = delivery.source().route(&reading) else {
-                reply.events.push(filtered(gateway, &delivery, &reading));
-                continue;
-            };
-            let event = Event::new(delivery, reading, route);
-            reply.events.extend(inner.ready().await?.call(event).await?.events);
+    let (delivery, readings) = read(gateway, verified)?;
+    let mut reply = Reply { status: delivery.source().success_status, events: Vec::new() };
+    // The last event has the delivery for itself: once it is written out, nobody holds what it was read from.
+    for (delivery, reading) in repeat_n(delivery, readings.len()).zip(readings) {
+        count(&delivery, &reading);
+        match delivery.source().route(&reading) {
+            Some(route) => {
+                let event = Event::new(delivery, reading, route);
+                reply.events.extend(inner.ready().await?.call(event).await?.events);
+            }
+            None => reply.events.push(filtered(gateway, &delivery, &reading)),
         }
-        Ok(reply)
     }
+    Ok(reply)
 }
 
 fn read(gateway: &Gateway, mut verified: Verified) -> Result<(Arc<Delivery>, Vec<Reading>), Rejection> {

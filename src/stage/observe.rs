@@ -19,11 +19,11 @@ use crate::{
 const PATH_BYTES_SHOWN: usize = 256;
 
 /// The stage; `below` is the rest of the way.
-pub fn observe<S, B>(
+pub async fn observe<S, B>(
     gateway: &Gateway,
     mut below: S,
     (peer, request): (SocketAddr, Request<B>),
-) -> impl Future<Output = Result<Answer, Infallible>>
+) -> Result<Answer, Infallible>
 where
     S: Service<Request<Intake<B>>, Response = Answer, Error = Infallible>,
 {
@@ -39,12 +39,9 @@ where
     };
     sighting.gateway.shared.metrics.http_requests_in_flight.inc();
     let request = request.map(|body| Intake { body, peer, received, source });
-    // No `async fn`, whose future would hold the request as it came beside this one.
-    async move {
-        let answer = below.ready().await?.call(request).await?;
-        sighting.answered(&answer);
-        Ok(answer)
-    }
+    let answer = below.ready().await?.call(request).await?;
+    sighting.answered(&answer);
+    Ok(answer)
 }
 
 /// A request that is being worked on. Its end is told even if nobody waits for the answer any more.

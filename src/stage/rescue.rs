@@ -30,21 +30,18 @@ const PROBLEM_BYTES: usize = 256;
 const CODES: &str = "https://hookwarden.dev/codes/";
 
 /// The stage; `below` is the rest of the way.
-#[expect(clippy::manual_async_fn, reason = "an async fn's future holds an argument that changes twice")]
-pub fn rescue<S, R>(mut below: S, request: R) -> impl Future<Output = Result<Answer, Infallible>>
+pub async fn rescue<S, R>(mut below: S, request: R) -> Result<Answer, Infallible>
 where
     S: Service<R, Response = Response<UnsyncBoxBody<Bytes, BoxError>>, Error = BoxError>,
 {
-    async move {
-        let answered = match below.ready().await {
-            Ok(below) => below.call(request).await,
-            Err(error) => Err(error),
-        };
-        Ok(match answered {
-            Ok(answer) => answer.map(Either::Left),
-            Err(error) => answer_to(rejection(error)).map(Either::Right),
-        })
-    }
+    let answered = match below.ready().await {
+        Ok(below) => below.call(request).await,
+        Err(error) => Err(error),
+    };
+    Ok(match answered {
+        Ok(answer) => answer.map(Either::Left),
+        Err(error) => answer_to(rejection(error)).map(Either::Right),
+    })
 }
 
 /// A panic's answer; what it said may hold what must not be seen.
