@@ -17,6 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Bounds, Settings, Tls, serve};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::{queued, refuse_newcomers};
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(200);
@@ -237,6 +239,38 @@ async fn stopping_closes_the_idle_and_lets_the_running_finish() {
     assert!(rest(&mut running).await.contains("\r\nconnection: close\r\n"));
     assert!(TcpStream::connect(server.address).await.is_err(), "still listening");
     server.stopped().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_when_it_stops_is_served() {
+    let server = start(Bounds { connections_max: 1, ..bounds() }, None).await;
+    let mut busy = server.connect().await;
+    send(&mut busy, GET_WAIT).await;
+    server.running(1).await;
+    let mut waiting = server.connect().await;
+    send(&mut waiting, GET).await;
+    assert!(timeout(SHORT, waiting.read_u8()).await.is_err(), "served beyond the bound");
+    server.stop.cancel();
+    server.answers.add_permits(1);
+    for stream in [&mut busy, &mut waiting] {
+        assert!(rest(stream).await.starts_with("HTTP/1.1 200"));
+    }
+    server.stopped().await;
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[tokio::test]
+async fn a_listener_that_closes_lets_nobody_new_in_and_loses_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut early = TcpStream::connect(address).await.unwrap();
+    refuse_newcomers(&listener);
+    assert!(timeout(SHORT, TcpStream::connect(address)).await.is_err(), "somebody new came in");
+    let queued = queued(listener);
+    assert!(TcpStream::connect(address).await.is_err(), "still listening");
+    let [(mut stream, _)] = <[_; 1]>::try_from(queued).unwrap();
+    send(&mut early, b"e").await;
+    assert_eq!(timeout(LONG, stream.read_u8()).await.unwrap().unwrap(), b'e');
 }
 
 #[tokio::test]
