@@ -23,12 +23,12 @@ pub(super) fn refuse_newcomers(listener: &TcpListener) {
     const SYN: u32 = 0x02;
     const LOAD_BYTE: u16 = 0x30;
     const SKIP_UNLESS_ANY: u16 = 0x45;
-    const KEEP: u16 = 0x06;
+    const KEEP_BYTES: u16 = 0x06;
     const FILTER: [SockFilter; 4] = [
         SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
         SockFilter::new(SKIP_UNLESS_ANY, 0, 1, SYN),
-        SockFilter::new(KEEP, 0, 0, 0),
-        SockFilter::new(KEEP, 0, 0, u32::MAX),
+        SockFilter::new(KEEP_BYTES, 0, 0, 0),
+        SockFilter::new(KEEP_BYTES, 0, 0, u32::MAX),
     ];
     if let Err(error) = SockRef::from(listener).attach_filter(&FILTER) {
         tracing::debug!(%error, "connections that come while the listener closes may be reset");
