@@ -205,7 +205,7 @@ impl Delivery {
     /// By when the vendor must have its answer.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        self.received.since + self.source.time_budget
+        self.source.deadline(self.received.since)
     }
 }
 
@@ -306,7 +306,7 @@ impl Sent {
     /// By when the vendor must have its answer.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        self.received.since + self.source.time_budget
+        self.source.deadline(self.received.since)
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use http::StatusCode;
 use ipnet::IpNet;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::{
     cloudevent::Origin,
@@ -98,6 +99,12 @@ impl Source {
         let wanted = self.filters.lets(reading.event_type) && (self.forward_tests || !is_ping(reading));
         let takes = |route: &Route| route.types.lets(reading.event_type);
         self.routes.iter().position(takes).filter(|_| wanted)
+    }
+
+    /// By when whoever sent a request that came then must have its answer.
+    #[must_use]
+    pub fn deadline(&self, received: Instant) -> Instant {
+        received + self.time_budget
     }
 
     /// What proved a request, in the words of the event.

@@ -61,11 +61,15 @@ impl Line {
         }
     }
 
-    fn text(&mut self, field: &Field, text: fmt::Arguments<'_>) {
+    fn quoted(&mut self, field: &Field, write: impl FnOnce(&mut Self)) {
         self.name(field);
         self.raw("\"");
-        self.write_fmt(text).unwrap_or_default();
+        write(self);
         self.raw("\"");
+    }
+
+    fn text(&mut self, field: &Field, text: fmt::Arguments<'_>) {
+        self.quoted(field, |line| line.write_fmt(text).unwrap_or_default());
     }
 
     fn plain(&mut self, field: &Field, value: fmt::Arguments<'_>) {
@@ -117,10 +121,7 @@ impl Visit for Line {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.name(field);
-        self.raw("\"");
-        self.escaped(value);
-        self.raw("\"");
+        self.quoted(field, |line| line.escaped(value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {

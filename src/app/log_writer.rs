@@ -20,8 +20,8 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How long the end waits for the last lines to be taken.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Takes whole lines. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Takes whole lines.
+#[derive(Debug)]
 pub(super) struct LogWriter(Arc<Shared>);
 
 /// Writes what is waiting when dropped, as far as somebody reads it.

@@ -28,7 +28,7 @@ pub fn route<B>(
             return Err(Rejection::new(Code::MethodNotAllowed, "not POST"));
         }
         let cut_off = gateway.shared.cut_off.get();
-        if cut_off.is_some_and(|cut_off| intake.received.since + source.time_budget > *cut_off) {
+        if cut_off.is_some_and(|cut_off| source.deadline(intake.received.since) > *cut_off) {
             return Err(Rejection::new(Code::Draining, "shutting down: it might be cut off"));
         }
         media_type(&head.headers)?;
