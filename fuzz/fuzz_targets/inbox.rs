@@ -116,7 +116,7 @@ impl Lab {
             strict: Vec::new(),
             lax: Vec::new(),
             stored: BTreeMap::new(),
-            switch,
+            switch: *switch,
         };
         lab.strict = lab.filled(SCHEMA);
         lab.lax = lab.filled(&lax(SCHEMA));
