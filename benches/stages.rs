@@ -16,7 +16,6 @@ use hookwarden::{
     identity::Recipe,
     json::Document,
     limit::{Budget, PerAddress},
-    outgoing::fields,
     scheme::{Assurance, Request, Settings},
     secret::Secret,
     store::{Claim, Memory},
@@ -155,7 +154,7 @@ fn envelope(c: &mut Criterion) {
         if bytes == SIZES[0].1 {
             group.bench_function("binary", |b| {
                 b.iter_batched_ref(
-                    fields,
+                    || Fields::behind("", 4096),
                     |fields: &mut Fields| envelope.binary(fields, false),
                     BatchSize::SmallInput,
                 );

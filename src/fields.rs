@@ -7,10 +7,12 @@ use std::fmt;
 pub struct Fields(Vec<u8>);
 
 impl Fields {
-    /// None yet, and room for so many bytes.
+    /// None yet behind these first lines, and room for so many bytes in all.
     #[must_use]
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
+    pub fn behind(opening: &str, bytes: usize) -> Self {
+        let mut lines = Vec::with_capacity(bytes);
+        lines.extend_from_slice(opening.as_bytes());
+        Self(lines)
     }
 
     /// Adds a field; `write` appends its value. Left out is what no field can hold: a value with a control character never
@@ -37,9 +39,14 @@ impl Fields {
         }
     }
 
-    /// Adds the empty line behind the last field.
-    pub fn end(&mut self) {
+    /// Adds the empty line behind the last field, and the body if there is room for it: whether there was.
+    pub fn end(&mut self, body: &[u8]) -> bool {
         self.0.extend_from_slice(b"\r\n");
+        let fits = body.len() <= self.0.capacity() - self.0.len();
+        if fits {
+            self.0.extend_from_slice(body);
+        }
+        fits
     }
 
     /// The lines.
@@ -78,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_value_never_ends_its_line() {
-        let mut fields = Fields::with_capacity(64);
+        let mut fields = Fields::behind("", 64);
         fields.text("a", "canary 1");
         for byte in (0..0x20).chain([0x7f]).filter(|byte| *byte != b'\t') {
             fields.add("x", |out| out.extend_from_slice(&[b'v', byte, b'v']));
@@ -88,6 +95,18 @@ mod tests {
         fields.text("c", "");
         assert_eq!(fields.as_bytes(), "a: canary 1\r\nb: é\t\r\nc: \r\n".as_bytes());
         assert!(!format!("{fields:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_body_stands_behind_the_fields_where_there_is_room() {
+        let ended = |body: &[u8]| {
+            let mut fields = Fields::behind("POST / HTTP/1.1\r\n", 32);
+            fields.text("a", "b");
+            (fields.end(body), fields.as_bytes().to_vec())
+        };
+        let head = b"POST / HTTP/1.1\r\na: b\r\n\r\n";
+        assert_eq!(ended(b"12345678"), (false, head.to_vec()), "one byte too long");
+        assert_eq!(ended(b"1234567"), (true, [head, &b"1234567"[..]].concat()));
     }
 
     #[test]

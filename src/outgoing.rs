@@ -17,15 +17,6 @@ const AGENT: &str = concat!("hookwarden/", env!("CARGO_PKG_VERSION"));
 /// The content type of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Room for the fields of a request.
-const FIELDS_BYTES: usize = 1536;
-
-/// Fields to begin with.
-#[must_use]
-pub fn fields() -> Fields {
-    Fields::with_capacity(FIELDS_BYTES)
-}
-
 /// What a request says of its event beside the event itself.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a, Client> {
@@ -41,7 +32,7 @@ pub struct About<'a, Client> {
 /// Adds to the content what every request has, and signs it: as of `now`, by the secrets that count now.
 #[must_use]
 pub fn signed(
-    mut fields: Fields,
+    mut head: Fields,
     body: Bytes,
     about: &About<'_, impl Display>,
     signer: &Signer,
@@ -49,20 +40,20 @@ pub fn signed(
 ) -> Outgoing {
     let id = about.id.text();
     // All of these are visible ASCII: digits, base64, a configured name, an address.
-    fields.text("webhook-id", &id);
+    head.text("webhook-id", &id);
     let timestamp = now.as_second().to_string();
-    fields.text("webhook-timestamp", &timestamp);
-    fields.add("webhook-signature", |out| signer.sign(out, &id, &timestamp, &body));
-    fields.add("idempotency-key", |out| {
+    head.text("webhook-timestamp", &timestamp);
+    head.add("webhook-signature", |out| signer.sign(out, &id, &timestamp, &body));
+    head.add("idempotency-key", |out| {
         for piece in ["\"", &id, "\""] {
             out.extend_from_slice(piece.as_bytes());
         }
     });
-    fields.text("traceparent", about.traceparent);
-    fields.text("hookwarden-source", about.source);
+    head.text("traceparent", about.traceparent);
+    head.text("hookwarden-source", about.source);
     // Writing into a Vec does not fail.
-    fields.add("x-forwarded-for", |out| write!(out, "{}", about.client).unwrap_or_default());
-    fields.add("content-type", |out| out.extend_from_slice(about.content_type.as_bytes()));
-    fields.text("user-agent", AGENT);
-    Outgoing::new(fields, body)
+    head.add("x-forwarded-for", |out| write!(out, "{}", about.client).unwrap_or_default());
+    head.add("content-type", |out| out.extend_from_slice(about.content_type.as_bytes()));
+    head.text("user-agent", AGENT);
+    Outgoing::new(head, body)
 }

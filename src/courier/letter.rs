@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     cloudevent::{Context, STRUCTURED},
     inbox::{Content, Due},
-    outgoing::{About, JSON, fields, signed},
+    outgoing::{About, JSON, signed},
     source::App,
     upstream::{Format, Outgoing},
 };
@@ -16,7 +16,7 @@ use crate::{
 pub(super) fn letter(app: &App, due: &Due, content: &Content, now: Timestamp) -> Outgoing {
     let context = Context { attributes: &content.attributes, replay: due.replay };
     let data = || content.data.clone().unwrap_or_default();
-    let mut fields = fields();
+    let mut fields = app.upstream.request();
     let (content_type, body) = match due.format {
         Format::CloudEvents => (STRUCTURED, Bytes::from(context.structured(&data()))),
         Format::CloudEventsBinary => {

@@ -13,7 +13,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
     engine::{Engine, EngineError, Write, Written},
@@ -147,6 +147,7 @@ impl Writer {
             clock: clock.clone(),
             health: Arc::clone(&health),
             handoff,
+            runtime: Handle::try_current().ok(),
             tidy,
             look_at: clock.elapsed() + LOOK_INTERVAL,
             prune: true,
@@ -194,6 +195,8 @@ struct Scribe {
     clock: Clock,
     health: Arc<Health>,
     handoff: Arc<Handoff>,
+    /// Where those who are answered wait, if that is known.
+    runtime: Option<Handle>,
     tidy: SyncSender<()>,
     /// When to look again, on the clock.
     look_at: Duration,
@@ -213,9 +216,8 @@ impl Scribe {
         loop {
             match work.recv_timeout(LOOK_INTERVAL) {
                 Ok(first) => {
-                    // What came while the disk was busy goes together; no request is waited for.
                     let mut group = vec![first];
-                    group.extend(work.try_iter().take(GROUP_MAX - 1));
+                    gather(&mut group, work);
                     wait_for_company(&mut group, work);
                     let (writes, answers) = group.into_iter().unzip();
                     self.group(writes, answers);
@@ -270,8 +272,15 @@ impl Scribe {
             self.health.ill(EngineError::Full("inbox.bytes_max is reached".to_owned()));
         }
         self.handoff.stored(writes, &written);
-        for (answer, written) in answers.into_iter().zip(written) {
-            answer.send(Ok(written)).unwrap_or_default();
+        let tell = move || {
+            for (answer, written) in answers.into_iter().zip(written) {
+                answer.send(Ok(written)).unwrap_or_default();
+            }
+        };
+        // From within the runtime: from here, it would be woken for each of them.
+        match &self.runtime {
+            Some(runtime) => drop(runtime.spawn(async { tell() })),
+            None => tell(),
         }
     }
 
@@ -347,6 +356,17 @@ impl Scribe {
     }
 }
 
+/// What came while the disk was busy goes together, and what others are about to send: on a core that they share with the
+/// writer they get their turn first. Nobody is waited for who does nothing.
+fn gather(group: &mut Vec<(Write, Answer)>, work: &Receiver<(Write, Answer)>) {
+    let mut before = 0;
+    while before < group.len() && group.len() < GROUP_MAX {
+        before = group.len();
+        thread::yield_now();
+        group.extend(work.try_iter().take(GROUP_MAX - before));
+    }
+}
+
 /// Ends of attempts that nobody waits for wait a moment for an append to share its sync.
 fn wait_for_company(group: &mut Vec<(Write, Answer)>, work: &Receiver<(Write, Answer)>) {
     let patient = |write: &Write| matches!(write, Write::Ended { urgent: false, .. });
@@ -355,7 +375,7 @@ fn wait_for_company(group: &mut Vec<(Write, Answer)>, work: &Receiver<(Write, An
         let began = Clock::system();
         let Ok(next) = work.recv_timeout(left) else { return };
         group.push(next);
-        group.extend(work.try_iter().take(GROUP_MAX - group.len()));
+        gather(group, work);
         left = left.saturating_sub(began.elapsed());
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::Delivery,
     event::{Claimed, Sent},
     gateway::Gateway,
-    outgoing::{About, JSON, fields, signed},
+    outgoing::{About, JSON, signed},
     rejection::{Code, Rejection},
     source::Route,
     upstream::{Failure, Format, Outgoing},
@@ -106,7 +106,7 @@ fn outgoing(gateway: &Gateway, claimed: &Claimed, trace: &str) -> Outgoing {
         encode::data(out, plan, reading, document, delivery.received().at, delivery.verification());
     };
     let capacity = event_bytes(delivery.document().text().len());
-    let mut fields = fields();
+    let mut fields = app.upstream.request();
     let (content_type, body) = match app.format {
         Format::CloudEvents => (STRUCTURED, Bytes::from(envelope.structured(capacity, data))),
         Format::CloudEventsBinary => {

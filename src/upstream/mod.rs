@@ -40,24 +40,29 @@ use crate::{clock::Clock, fields::Fields, limit::Budget};
 /// Longest time to connect, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Room for a request: for its head, and for most bodies.
+const REQUEST_BYTES: usize = 4 << 10;
+
 /// What a caller is told to wait when all of an upstream's `concurrency` is in use.
 const SATURATED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A request to the app, built and signed; only `host` is added to it.
+/// A request to the app, built and signed.
 #[derive(Clone)]
 pub struct Outgoing {
-    fields: Fields,
+    /// The head, and the body behind it where there was room: most go out in one piece.
+    head: Fields,
+    /// The body, if it is not there.
     body: Bytes,
 }
 
 impl Outgoing {
-    /// A request with these fields; how long the body is, is added.
+    /// A request that begins as [`Upstream::request`] made it; how long the body is, is added.
     #[must_use]
-    pub fn new(mut fields: Fields, body: Bytes) -> Self {
+    pub fn new(mut head: Fields, body: Bytes) -> Self {
         // Writing into a Vec does not fail.
-        fields.add("content-length", |out| write!(out, "{}", body.len()).unwrap_or_default());
-        fields.end();
-        Self { fields, body }
+        head.add("content-length", |out| write!(out, "{}", body.len()).unwrap_or_default());
+        let body = if head.end(&body) { Bytes::new() } else { body };
+        Self { head, body }
     }
 }
 
@@ -190,6 +195,12 @@ impl Upstream {
         Some(permit)
     }
 
+    /// A request to this app, to which fields may be added.
+    #[must_use]
+    pub fn request(&self) -> Fields {
+        Fields::behind(&self.opening, REQUEST_BYTES)
+    }
+
     /// Longest time of one attempt.
     #[must_use]
     pub fn timeout(&self) -> Duration {
@@ -204,7 +215,7 @@ impl Upstream {
     pub async fn attempt(&self, out: &Outgoing, deadline: Instant) -> Result<StatusCode, Failure> {
         let now = Instant::now();
         let deadline = deadline.min(now + self.options.timeout);
-        let request = [self.opening.as_bytes(), out.fields.as_bytes(), &out.body];
+        let request = [out.head.as_bytes(), &out.body];
         let answer = timeout_at(deadline, async {
             while let Some(connection) = self.pool.take(now) {
                 match self.exchange(connection, request).await {
@@ -292,9 +303,6 @@ impl fmt::Debug for Upstream {
 /// Shows sizes only: the body is the vendor's, the headers hold a signature.
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outgoing")
-            .field("fields", &self.fields)
-            .field("body_bytes", &self.body.len())
-            .finish()
+        f.debug_struct("Outgoing").field("head", &self.head).field("body_bytes", &self.body.len()).finish()
     }
 }

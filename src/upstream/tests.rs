@@ -15,7 +15,7 @@ use tokio_rustls::{
 };
 
 use super::{Delivered, Failure, Options, Outgoing, Roots, Upstream};
-use crate::{clock::Clock, fields::Fields};
+use crate::clock::Clock;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -29,10 +29,10 @@ async fn listen(options: Options) -> (TcpListener, Upstream) {
     (listener, upstream)
 }
 
-fn outgoing() -> Outgoing {
-    let mut fields = Fields::default();
-    fields.text("webhook-id", "hw1_a");
-    Outgoing::new(fields, Bytes::from_static(b"{}"))
+fn outgoing(upstream: &Upstream) -> Outgoing {
+    let mut head = upstream.request();
+    head.text("webhook-id", "hw1_a");
+    Outgoing::new(head, Bytes::from_static(b"{}"))
 }
 
 fn soon() -> Instant {
@@ -72,7 +72,7 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), answer: &str
 async fn outcome(text: &str, options: Options) -> Result<Delivered, Failure> {
     let (listener, upstream) = listen(options).await;
     let app = async { answer(&mut accept(&listener).await, text).await };
-    let out = outgoing();
+    let out = outgoing(&upstream);
     let (outcome, _) = tokio::join!(upstream.deliver(&out, soon()), app);
     assert!(is_deserted(&listener).await, "sent again");
     outcome
@@ -87,7 +87,7 @@ async fn a_connection_is_used_again_and_only_host_and_length_are_added() {
         let requests = [answer(&mut stream, OK).await, answer(&mut stream, OK).await];
         (requests, stream)
     };
-    let out = outgoing();
+    let out = outgoing(&upstream);
     let deliveries = async { [upstream.deliver(&out, soon()).await, upstream.deliver(&out, soon()).await] };
     let (outcomes, (requests, _stream)) = tokio::join!(deliveries, app);
     assert_eq!(outcomes, [Ok(Delivered { status: StatusCode::OK, attempts: 1 }); 2]);
@@ -104,7 +104,7 @@ async fn a_connection_is_used_again_and_only_host_and_length_are_added() {
 async fn nobody_there_is_unreachable() {
     let (listener, upstream) = listen(quick()).await;
     drop(listener);
-    assert_eq!(upstream.deliver(&outgoing(), soon()).await, Err(Failure::Unreachable));
+    assert_eq!(upstream.deliver(&outgoing(&upstream), soon()).await, Err(Failure::Unreachable));
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn no_answer_is_a_timeout_and_not_sent_again() {
         read(&mut stream).await;
         stream
     };
-    let out = outgoing();
+    let out = outgoing(&upstream);
     let (outcome, _stream) = tokio::join!(upstream.deliver(&out, soon()), app);
     assert_eq!(outcome, Err(Failure::Timeout));
     assert!(is_deserted(&listener).await);
@@ -160,7 +160,7 @@ async fn what_the_app_postpones_is_sent_again_if_time_is_left() {
         answer(&mut stream, OK).await;
         answer(&mut stream, "HTTP/1.1 503 X\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n").await;
     };
-    let out = outgoing();
+    let out = outgoing(&upstream);
     let deliveries = async { [upstream.deliver(&out, soon()).await, upstream.deliver(&out, soon()).await] };
     let (outcomes, ()) = tokio::join!(deliveries, app);
     let busy =
@@ -171,7 +171,7 @@ async fn what_the_app_postpones_is_sent_again_if_time_is_left() {
 #[tokio::test]
 async fn a_kept_connection_the_app_has_closed_costs_nothing() {
     let (listener, upstream) = listen(Options::default()).await;
-    let out = outgoing();
+    let out = outgoing(&upstream);
     let app = async { answer(&mut accept(&listener).await, OK).await };
     let (outcome, _) = tokio::join!(upstream.attempt(&out, soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
@@ -188,7 +188,7 @@ async fn a_kept_connection_the_app_has_closed_costs_nothing() {
 #[tokio::test]
 async fn a_long_answer_counts_but_is_not_read_to_its_end() {
     let (listener, upstream) = listen(Options::default()).await;
-    let out = outgoing();
+    let out = outgoing(&upstream);
     let app = async {
         let mut stream = accept(&listener).await;
         answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
@@ -209,7 +209,7 @@ async fn a_long_answer_counts_but_is_not_read_to_its_end() {
 async fn concurrency_and_rate_are_refused_before_anything_is_sent() {
     let one = Options { concurrency: 1.try_into().unwrap(), ..Options::default() };
     let (listener, upstream) = listen(one).await;
-    let out = outgoing();
+    let out = outgoing(&upstream);
     let app = async {
         let mut stream = accept(&listener).await;
         read(&mut stream).await;
@@ -239,7 +239,7 @@ async fn a_unix_socket_is_an_app_too() {
     let listener = UnixListener::bind(&path).unwrap();
     let upstream = upstream(&format!("unix:{}:/hook", path.display()), Options::default());
     let app = async { answer(&mut listener.accept().await.unwrap().0, OK).await };
-    let out = outgoing();
+    let out = outgoing(&upstream);
     let (outcome, request) = tokio::join!(upstream.attempt(&out, soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
     assert!(request.starts_with("POST /hook HTTP/1.1\r\n") && request.contains("\r\nhost: localhost\r\n"));
@@ -258,7 +258,6 @@ async fn https_trusts_its_roots_and_nobody_else() {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
-    let out = outgoing();
 
     let roots = Roots::new(Some(certified.cert.pem().as_bytes())).unwrap();
     let trusting = Upstream::open("app", url.parse().unwrap(), roots, Options::default(), Clock::system());
@@ -266,6 +265,7 @@ async fn https_trusts_its_roots_and_nobody_else() {
         let mut stream = acceptor.accept(accept(&listener).await).await.unwrap();
         answer(&mut stream, OK).await
     };
+    let out = outgoing(&trusting);
     let (outcome, _) = tokio::join!(trusting.attempt(&out, soon()), app);
     assert_eq!(outcome, Ok(StatusCode::OK));
 

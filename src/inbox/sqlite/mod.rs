@@ -30,8 +30,8 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
 /// Memory for pages of the file, of the writer and of each reader.
 const CACHE_KIB: i64 = 4096;
-/// Pages of 4 KiB in the log that are worth tidying: 16 MiB. Pages that are written again and again are moved once.
-const LOG_PAGES_TIDY: u64 = 4096;
+/// Pages of 4 KiB in the log that are worth tidying: 32 MiB. Pages that are written again and again are moved once.
+const LOG_PAGES_TIDY: u64 = 8 * 1024;
 /// Pages in the log beyond which the writer itself moves them to their place, since readers or load have kept
 /// `tidy` from catching up: 64 MiB.
 const LOG_PAGES_MAX: u64 = 16 * 1024;
