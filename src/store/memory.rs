@@ -18,21 +18,32 @@ use crate::{clock::Clock, identity::EventId, rejection::Rejection, vendor::Windo
 /// How a delivery ended, for those who waited for it.
 pub type Outcome = Result<(), Rejection>;
 
+/// How many keys a shard is for: a table of 2^14 places holds them when it is nearly full, and has grown to that within a
+/// millisecond.
+const SHARD_ENTRIES: usize = 14_000;
+
+/// Most shards.
+const SHARDS_MAX: usize = 1 << 10;
+
 /// Void places that are not worth shedding.
 const PLACES_SPARE: usize = 1024;
 
 /// How often a lack of room is logged.
 const EVICTION_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The claims of one process.
+/// The claims of one process, each in the shard of its key: a table that grows moves all it has while others wait, so none
+/// gets large.
 #[derive(Debug)]
 pub struct Memory {
-    state: Mutex<State>,
+    /// As many as `entries_max` asked for at the start.
+    shards: Box<[Mutex<Shard>]>,
+    windows: Mutex<Windows>,
+    evictions: Evictions,
     clock: Clock,
 }
 
-#[derive(Debug)]
-struct State {
+#[derive(Debug, Default)]
+struct Shard {
     in_flight: ByKey<InFlight>,
     done: ByKey<Done>,
     /// Done keys, the one settled first in front. A key that was settled again stands twice; its older place is void.
@@ -41,9 +52,13 @@ struct State {
     front: u64,
     entries_max: usize,
     next_token: u64,
-    evictions: Counter,
-    eviction_logged_at: Option<Duration>,
-    windows: Windows,
+}
+
+/// Keys forgotten before their time.
+#[derive(Debug)]
+struct Evictions {
+    count: Counter,
+    logged_at: Mutex<Option<Duration>>,
 }
 
 #[derive(Debug)]
@@ -87,58 +102,56 @@ pub struct Lease {
 pub struct Waiter(watch::Receiver<Option<Outcome>>);
 
 impl Memory {
-    /// Remembers at most `entries_max` keys. `evictions` counts those forgotten before their time, for want of room.
+    /// Remembers at most `entries_max` keys, but one for each shard. `evictions` counts those forgotten before their time, for
+    /// want of room in their shard.
     #[must_use]
     pub fn new(entries_max: usize, evictions: Counter, clock: &Clock) -> Arc<Self> {
-        let state = State {
-            in_flight: ByKey::default(),
-            done: ByKey::default(),
-            settled: VecDeque::new(),
-            front: 0,
-            entries_max,
-            next_token: 0,
-            evictions,
-            eviction_logged_at: None,
-            windows: Windows::default(),
+        let shards = entries_max.div_ceil(SHARD_ENTRIES).clamp(1, SHARDS_MAX);
+        let store = Self {
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            windows: Mutex::default(),
+            evictions: Evictions { count: evictions, logged_at: Mutex::default() },
+            clock: clock.clone(),
         };
-        Arc::new(Self { state: Mutex::new(state), clock: clock.clone() })
+        store.resize(entries_max);
+        Arc::new(store)
     }
 
     /// Claims a key for `lease`: by then the delivery has ended, or another may try.
     pub fn claim(self: &Arc<Self>, key: u128, lease: Duration) -> Claim {
         let now = self.clock.elapsed();
-        let mut state = self.lock();
-        if state.done.get(&key).is_some_and(|done| done.until_ns > nanos(now)) {
+        let mut shard = self.shard(key);
+        if shard.done.get(&key).is_some_and(|done| done.until_ns > nanos(now)) {
             return Claim::Done;
         }
-        if let Some(running) = state.in_flight.get_mut(&key).filter(|running| running.lease_until > now) {
+        if let Some(running) = shard.in_flight.get_mut(&key).filter(|running| running.lease_until > now) {
             let waiters = running.waiters.get_or_insert_with(|| watch::Sender::new(None));
             return Claim::InFlight(Waiter(waiters.subscribe()));
         }
-        state.done.remove(&key);
-        state.make_room(now);
-        state.next_token += 1;
-        let token = state.next_token;
-        state.in_flight.insert(key, InFlight { token, lease_until: now + lease, waiters: None });
+        shard.done.remove(&key);
+        shard.make_room(now, &self.evictions);
+        shard.next_token += 1;
+        let token = shard.next_token;
+        shard.in_flight.insert(key, InFlight { token, lease_until: now + lease, waiters: None });
         Claim::Mine(Lease { store: Arc::clone(self), key, token, ended: false })
     }
 
     /// The id of an event that looks the same each time. Events of another `realm` do not count.
     pub fn windowed_id(&self, event: &Windowed, realm: u128) -> (EventId, Option<OpenWindow>) {
         let now = self.clock.now();
-        self.lock().windows.id(event, realm, now)
+        lock(&self.windows).id(event, realm, now)
     }
 
     /// Takes up windows that were open before this process, in their order.
     pub fn reopen_windows(&self, windows: impl IntoIterator<Item = OpenWindow>) {
-        let mut state = self.lock();
-        windows.into_iter().for_each(|window| state.windows.reopen(window));
+        let mut known = lock(&self.windows);
+        windows.into_iter().for_each(|window| known.reopen(window));
     }
 
     /// How many keys are remembered.
     pub fn len(&self) -> usize {
-        let state = self.lock();
-        state.in_flight.len() + state.done.len()
+        let len = |shard: &Mutex<Shard>| lock(shard).len();
+        self.shards.iter().map(len).sum()
     }
 
     /// Whether no key is remembered.
@@ -148,58 +161,67 @@ impl Memory {
 
     /// Changes the bound; takes effect with the next claim.
     pub fn resize(&self, entries_max: usize) {
-        self.lock().entries_max = entries_max;
+        let each = (entries_max / self.shards.len()).max(1);
+        self.shards.iter().for_each(|shard| lock(shard).entries_max = each);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The shard of a key. Keys are hashes: some of their bits, taken for a fraction, spread them evenly.
+    fn shard(&self, key: u128) -> MutexGuard<'_, Shard> {
+        let fraction = u64::from((key >> 32) as u32);
+        lock(&self.shards[(fraction * self.shards.len() as u64 >> 32) as usize])
     }
 
     fn end(&self, key: u128, token: u64, outcome: Option<(Outcome, Duration)>) {
         let now = self.clock.elapsed();
-        let mut state = self.lock();
+        let mut shard = self.shard(key);
         // A late owner's word no longer counts: its lease ran out, and the key is another's.
-        if state.in_flight.get(&key).is_none_or(|running| running.token != token) {
+        if shard.in_flight.get(&key).is_none_or(|running| running.token != token) {
             return;
         }
-        let running = state.in_flight.remove(&key);
+        let running = shard.in_flight.remove(&key);
         if let Some((Ok(()), keep)) = &outcome {
-            let place = state.front + state.settled.len() as u64;
-            state.settled.push_back(key);
-            state.done.insert(key, Done { until_ns: nanos(now + *keep), place });
-            state.compact(now);
+            let place = shard.front + shard.settled.len() as u64;
+            shard.settled.push_back(key);
+            shard.done.insert(key, Done { until_ns: nanos(now + *keep), place });
+            shard.compact(now);
         }
-        drop(state);
+        drop(shard);
         if let Some(InFlight { waiters: Some(waiters), .. }) = running {
             waiters.send_replace(outcome.map(|(outcome, _)| outcome));
         }
     }
 }
 
-impl State {
-    fn evicted(&mut self, now: Duration) {
-        self.evictions.inc();
-        if self.eviction_logged_at.is_none_or(|at| now >= at + EVICTION_LOG_INTERVAL) {
-            self.eviction_logged_at = Some(now);
+impl Evictions {
+    fn one(&self, now: Duration) {
+        self.count.inc();
+        let mut logged_at = lock(&self.logged_at);
+        if logged_at.is_none_or(|at| now >= at + EVICTION_LOG_INTERVAL) {
+            *logged_at = Some(now);
             tracing::warn!(
-                entries_max = self.entries_max,
-                "no room for more event ids: the oldest are forgotten, their repetitions would be forwarded"
+                "no room for more event ids (`store.entries_max`): the oldest are forgotten, their repetitions would be forwarded"
             );
         }
+    }
+}
+
+impl Shard {
+    fn len(&self) -> usize {
+        self.in_flight.len() + self.done.len()
     }
 
     /// Forgets what is past its time, and what was settled first if there is no room. Claims in flight never go: they
     /// are bounded by the requests that run.
-    fn make_room(&mut self, now: Duration) {
+    fn make_room(&mut self, now: Duration, evictions: &Evictions) {
         while let Some(key) = self.settled.front().copied() {
-            let full = self.in_flight.len() + self.done.len() >= self.entries_max;
+            let full = self.len() >= self.entries_max;
             if let Some(done) = self.done.get(&key).filter(|done| done.place == self.front) {
                 let fresh = done.until_ns > nanos(now);
                 if fresh && !full {
                     break;
                 }
                 if fresh {
-                    self.evicted(now);
+                    evictions.one(now);
                 }
                 self.done.remove(&key);
             }
@@ -207,9 +229,7 @@ impl State {
             self.front += 1;
         }
     }
-}
 
-impl State {
     /// Sheds void places and expired keys once they are more than the others: those in the middle, behind a key that
     /// lives long, never come to the front.
     fn compact(&mut self, now: Duration) {
@@ -228,6 +248,10 @@ impl State {
         }
         self.settled = kept;
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As a number of nanoseconds: enough for 584 years.
@@ -341,7 +365,7 @@ mod tests {
         assert!(matches!(store.claim(1, LEASE), Claim::Done));
         clock.advance(Duration::from_nanos(1));
         mine(&store, 1).settle(KEEP);
-        assert_eq!((store.len(), store.lock().evictions.get()), (1, 0));
+        assert_eq!((store.len(), store.evictions.count.get()), (1, 0));
     }
 
     #[test]
@@ -352,7 +376,7 @@ mod tests {
             mine(&store, key).settle(KEEP);
             clock.advance(Duration::from_secs(1));
         }
-        assert_eq!((store.len(), store.lock().evictions.get()), (3, 3));
+        assert_eq!((store.len(), store.evictions.count.get()), (3, 3));
         for kept in [3, 4] {
             assert!(matches!(store.claim(kept, LEASE), Claim::Done), "{kept}");
         }
@@ -376,12 +400,29 @@ mod tests {
     }
 
     #[test]
+    fn shards_share_the_keys_and_the_room() {
+        const KEYS: usize = 4 * SHARD_ENTRIES;
+        let (store, _) = store(KEYS);
+        assert_eq!(store.shards.len(), 4);
+        // As of a hash: any two are far apart.
+        let key = |number: usize| (number as u128).wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645);
+        (0..2 * KEYS).for_each(|number| mine(&store, key(number)).settle(KEEP));
+        assert_eq!((store.len(), store.evictions.count.get()), (KEYS, KEYS as u64));
+        let remembered =
+            (0..2 * KEYS).filter(|number| matches!(store.claim(key(*number), LEASE), Claim::Done));
+        let remembered: Vec<usize> = remembered.collect();
+        // The newest of each shard: those are nearly the newest of all.
+        let newest = remembered.iter().filter(|number| **number >= KEYS * 19 / 20).count();
+        assert!(newest >= KEYS * 19 / 20, "{newest} of {KEYS}");
+    }
+
+    #[test]
     fn a_lack_of_room_is_logged_once_a_minute() {
         let (store, clock) = store(1);
         let mut logged = Vec::new();
         for key in 0..5 {
             mine(&store, key).settle(KEEP);
-            logged.push(store.lock().eviction_logged_at.map(|at| at.as_secs()));
+            logged.push(lock(&store.evictions.logged_at).map(|at| at.as_secs()));
             clock.advance(Duration::from_secs(30));
         }
         assert_eq!(logged, [None, Some(30), Some(30), Some(90), Some(90)]);
@@ -410,7 +451,7 @@ mod tests {
         for _ in 0..100_000 {
             mine(&store, 1).settle(Duration::from_nanos(1));
             clock.advance(Duration::from_nanos(1));
-            most = most.max(store.lock().settled.len());
+            most = most.max(store.shard(1).settled.len());
         }
         assert_eq!(most, 2 * 3 + PLACES_SPARE, "shed when they are many, and not each time");
         assert!(matches!(store.claim(0, LEASE), Claim::Done));
@@ -428,7 +469,7 @@ mod tests {
         }
         clock.advance(KEEP);
         let lease = mine(&store, 4);
-        assert_eq!((store.len(), store.lock().evictions.get()), (1, 0), "the claim alone");
+        assert_eq!((store.len(), store.evictions.count.get()), (1, 0), "the claim alone");
         drop(lease);
     }
 
@@ -438,7 +479,7 @@ mod tests {
         mine(&store, 1).settle(KEEP);
         clock.advance(KEEP);
         mine(&store, 2).settle(KEEP);
-        assert_eq!((store.len(), store.lock().evictions.get()), (1, 0));
+        assert_eq!((store.len(), store.evictions.count.get()), (1, 0));
     }
 
     proptest! {
