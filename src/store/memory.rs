@@ -168,7 +168,7 @@ impl Memory {
     /// The shard of a key. Keys are hashes: some of their bits, taken for a fraction, spread them evenly.
     fn shard(&self, key: u128) -> MutexGuard<'_, Shard> {
         let fraction = u64::from((key >> 32) as u32);
-        lock(&self.shards[(fraction * self.shards.len() as u64 >> 32) as usize])
+        lock(&self.shards[((fraction * self.shards.len() as u64) >> 32) as usize])
     }
 
     fn end(&self, key: u128, token: u64, outcome: Option<(Outcome, Duration)>) {
