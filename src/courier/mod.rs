@@ -130,15 +130,18 @@ impl Courier {
             let (can_begin, can_look) =
                 (!self.desk.is_idle(), !self.closing && !self.lost && app.is_some() && self.desk.room() > 0);
             tokio::select! {
+                // What is most often there first: the others need not be asked, nor a timer be set. None starves: what has
+                // ended has begun before, and whether it is time to look is seen each time round.
+                biased;
+                () = self.all.stop.cancelled(), if !self.stopping => self.stop(),
                 Some(ended) = self.running.join_next() => self.ended(ended.ok()),
+                () = self.hatch.rung(), if !self.closing => self.take(),
                 Some((app, permit)) = turn(app), if can_begin => {
                     if let Some(due) = self.desk.begin() {
                         self.running.spawn(Arc::clone(&self.attempts).deliver(app, due, permit));
                     }
                 }
-                () = self.hatch.rung(), if !self.closing => self.take(),
                 () = sleep_until(self.look_at), if can_look => {}
-                () = self.all.stop.cancelled(), if !self.stopping => self.stop(),
             }
         }
     }
