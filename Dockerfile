@@ -11,7 +11,7 @@ RUN cargo install --locked --root /tools cargo-auditable@0.7.7 cargo-cyclonedx@0
 FROM base AS build
 COPY --from=tools /tools/bin/ /usr/local/cargo/bin/
 WORKDIR /build
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock config.example.toml ./
 COPY .cargo .cargo
 COPY src src
 ENV RUSTFLAGS="-C target-feature=+crt-static"

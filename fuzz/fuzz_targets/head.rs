@@ -18,12 +18,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use hookwarden::{
-    server::{Bounds, Settings, serve_stream},
+    server::{Bounds, Inbound, Settings, serve_stream},
     stage::{Answer, head::head, rescue::rescue},
 };
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
 use libfuzzer_sys::fuzz_target;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -113,7 +112,7 @@ fn taken(bytes: &Bytes, lengths: &[u8]) -> (Vec<Seen>, Vec<String>) {
         Pieces { bytes: bytes.clone(), lengths: lengths.into(), next: 0, shared: Rc::clone(&shared) };
     let handler = {
         let seen = Arc::clone(&seen);
-        move |request: Request<Incoming>| {
+        move |request: Request<Inbound>| {
             let seen = Arc::clone(&seen);
             let below = tower::service_fn(move |request| {
                 let seen = Arc::clone(&seen);
@@ -137,7 +136,7 @@ fn taken(bytes: &Bytes, lengths: &[u8]) -> (Vec<Seen>, Vec<String>) {
 /// Serves until nothing happens any more, and then until the client's end is noticed.
 async fn served<F, Fut>(stream: Pieces, shared: &Shared, handler: F)
 where
-    F: Fn(Request<Incoming>) -> Fut,
+    F: Fn(Request<Inbound>) -> Fut,
     Fut: Future<Output = Answer> + Send + 'static,
 {
     let mut serving = pin!(serve_stream(stream, Bounds::from(&Settings::default()), handler));
@@ -155,7 +154,7 @@ where
 }
 
 async fn note(
-    request: Request<Incoming>,
+    request: Request<Inbound>,
     seen: &Mutex<Vec<Seen>>,
 ) -> Response<UnsyncBoxBody<Bytes, BoxError>> {
     let (head, mut body) = request.into_parts();

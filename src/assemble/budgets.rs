@@ -35,7 +35,7 @@ pub(super) fn check(
         let limit = settings.server.request_timeout;
         if needed > limit.0 {
             let text = format!("{text} is more than `server.request_timeout` ({limit})");
-            let problem = Problem::error(&["upstreams", name, "timeout"], text);
+            let problem = Problem::warning(&["upstreams", name, "timeout"], text);
             problems.push(problem.with_hint(SHORTEN));
         }
     }
@@ -52,7 +52,7 @@ pub(super) fn check(
                 "{} tries again for {horizon}, and ids are forgotten after {window}: late retries would be forwarded twice",
                 file.title
             );
-            let problem = Problem::error(&["sources", name, "dedup_window"], text);
+            let problem = Problem::warning(&["sources", name, "dedup_window"], text);
             problems.push(problem.with_hint(format!("raise `dedup_window` to {horizon} or more")));
         }
         if direct && file.response.retries != Retries::Yes {
@@ -94,7 +94,7 @@ fn budget(
         if needed > budget.0 {
             let text =
                 format!("{text} is more than {} waits for an answer ({budget}; source `{name}`)", file.title);
-            problems.push(Problem::error(&["upstreams", upstream, "timeout"], text).with_hint(SHORTEN));
+            problems.push(Problem::warning(&["upstreams", upstream, "timeout"], text).with_hint(SHORTEN));
         }
     }
 }

@@ -180,15 +180,14 @@ impl Assembler<'_> {
 
     fn inbox(&mut self) {
         let inbox = &self.settings.inbox;
-        let spans =
-            [("retention", inbox.retention.0.is_zero()), ("bytes_max", inbox.bytes_max < INBOX_BYTES_MIN)];
-        for (key, wrong) in spans {
-            if wrong {
-                let text = format!(
-                    "too little: expected a time longer than 0s, and room for {INBOX_BYTES_MIN} or more"
-                );
-                self.error(&["inbox", key], text);
-            }
+        if inbox.retention.0.is_zero() {
+            self.error(&["inbox", "retention"], "expected a time longer than 0s");
+        }
+        if inbox.bytes_max < INBOX_BYTES_MIN {
+            let text = format!(
+                "too little: expected {INBOX_BYTES_MIN} or more; the tables of an empty inbox take half of that"
+            );
+            self.error(&["inbox", "bytes_max"], text);
         }
         let Some(url) = &inbox.url else { return };
         if let Some(kind) = mount::ephemeral(&url.path) {
@@ -198,8 +197,9 @@ impl Assembler<'_> {
         }
         let folder = url.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if folder.is_some_and(|folder| !folder.is_dir()) {
-            let problem = Problem::error(&["inbox", "url"], "the folder of this file does not exist");
-            self.problems.push(problem.with_hint("make it, or mount a volume there"));
+            // A configuration may be checked elsewhere than where it runs; `run` itself says that it cannot open the file.
+            let problem = Problem::warning(&["inbox", "url"], "the folder of this file does not exist here");
+            self.problems.push(problem.with_hint("make it, or mount a volume there, before `run`"));
         }
     }
 
@@ -290,8 +290,8 @@ impl Assembler<'_> {
     }
 }
 
-/// Least room for an inbox: a few of the largest bodies.
-const INBOX_BYTES_MIN: Size = Size::mib(8);
+/// Least room for an inbox: its tables and a few events.
+const INBOX_BYTES_MIN: Size = Size::kib(256);
 
 type Apps = BTreeMap<String, Arc<App>>;
 

@@ -5,7 +5,6 @@ use std::{io, net::Ipv4Addr, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,7 +13,7 @@ use crate::{
     clock::Clock,
     scheme::{self, SchemeName, Verifier},
     secret::Secret,
-    server::{self, Bounds},
+    server::{self, Bounds, Inbound},
 };
 
 /// Events that wait to be looked at.
@@ -89,7 +88,7 @@ impl Receiver {
 }
 
 #[expect(clippy::disallowed_methods, reason = "Limited bounds what is collected")]
-async fn receive(verifier: &Verifier, clock: &Clock, request: Request<Incoming>) -> Option<Received> {
+async fn receive(verifier: &Verifier, clock: &Clock, request: Request<Inbound>) -> Option<Received> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await.ok()?.to_bytes();
     let request = scheme::Request {

@@ -10,6 +10,7 @@ pub mod watch;
 
 mod absent;
 mod env;
+mod example;
 pub(crate) mod explain;
 mod place;
 mod strength;

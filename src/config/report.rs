@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::json;
 
-use super::place::{Place, Spot};
+use super::{
+    example,
+    place::{Place, Spot},
+};
 
 /// How bad a [`Problem`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,14 @@ impl Report {
             Place::File { spot: None, .. } => (0, 0, 0),
             Place::Variable(_) | Place::Flag(_) | Place::Unknown => (1, 0, 0),
         });
+        for (problem, _) in &mut entries {
+            if problem.severity == Severity::Error && problem.hint.is_none() {
+                problem.hint = Some(example::line(&problem.key).map_or_else(
+                    || "config.example.toml shows every key, with its default".to_owned(),
+                    |line| format!("for example `{line}`"),
+                ));
+            }
+        }
         Self { entries }
     }
 

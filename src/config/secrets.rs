@@ -118,7 +118,10 @@ impl Reader<'_> {
             name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
         match (self.env)(name) {
             Some(value) => self.take(key, id, value.into_vec()),
-            None if usual => self.error(key, format!("the environment variable `{name}` is not set")),
+            None if usual => self.errors.push(
+                Problem::error(key, format!("the environment variable `{name}` is not set"))
+                    .with_hint("set it where hookwarden runs, or name a file"),
+            ),
             None => self.errors.push(
                 Problem::error(key, "the environment variable named here is not set")
                     .with_hint("this is the variable's name, not the secret"),
@@ -135,7 +138,10 @@ impl Reader<'_> {
                 }
                 self.take(key, id, bytes);
             }
-            Err(refusal) => self.error(key, format!("cannot read the secret file {shown}: {refusal}")),
+            Err(refusal) => self.errors.push(
+                Problem::error(key, format!("cannot read the secret file {shown}: {refusal}"))
+                    .with_hint("mount it there, and let hookwarden's user read it"),
+            ),
         }
     }
 

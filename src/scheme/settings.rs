@@ -158,10 +158,17 @@ impl Settings {
                 Settings { $($member: self.$member.clone().or_else(|| base.$member.clone())),* }
             };
         }
-        first! {
+        let mut both = first! {
             scheme header hash encoding prefix syntax signature_key timestamp_key template timestamp_header
             timestamp_unit tolerance id_header secret_encoding secret_prefix url header_prefix place query username
+        };
+        // Credentials have a header of their own (RFC 9110 §11.6.2), whatever else the vendor sends in another.
+        let credentials =
+            matches!(self.place, Some(Place::Bearer | Place::Basic)) && self.place != base.place;
+        if credentials && self.header.is_none() {
+            both.header = None;
         }
+        both
     }
 }
 
@@ -224,6 +231,18 @@ mod tests {
         assert_eq!(both.header, Some(["x-a", "x-b"].into_iter().collect()));
         assert_eq!(both.encoding, Some(Encoding::Base64));
         assert_eq!(both.tolerance, Some(Span::from_secs(180)));
+    }
+
+    #[test]
+    fn credentials_are_not_looked_for_in_the_signature_s_header() {
+        let vendor: Settings = toml::from_str("scheme = 'hmac'\nheader = 'x-signature'").unwrap();
+        let header = |source: &str| toml::from_str::<Settings>(source).unwrap().over(&vendor).header;
+        assert_eq!(header("scheme = 'token'\nplace = 'bearer'"), None);
+        assert_eq!(
+            header("scheme = 'token'\nplace = 'basic'\nheader = 'x-a'"),
+            Some(Texts(vec!["x-a".to_owned()]))
+        );
+        assert_eq!(header("scheme = 'token'"), vendor.header);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Bounds, Tls,
+    Bounds, Inbound, Tls,
     occupancy::{Activity, Place},
     wire::Wire,
 };
@@ -93,7 +93,7 @@ impl Terms {
         stop: CancellationToken,
         handler: F,
     ) where
-        F: Fn(SocketAddr, Request<Incoming>) -> Fut + Send + 'static,
+        F: Fn(SocketAddr, Request<Inbound>) -> Fut + Send + 'static,
         Fut: Future<Output = Response<B>> + Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -106,6 +106,7 @@ impl Terms {
             match &self.tls {
                 None => self.watch(stream, activity, stop, handle).await,
                 Some(tls) => {
+                    activity.waits();
                     let deadline = Instant::now() + self.bounds.header_timeout;
                     let stream = timeout_at(deadline, tls.accept(stream)).await??;
                     self.watch(stream, activity, stop, handle).await
@@ -131,7 +132,7 @@ impl Terms {
     ) -> Result<(), Box<dyn Error + Send + Sync>>
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
-        F: Fn(Request<Incoming>) -> Fut,
+        F: Fn(Request<Inbound>) -> Fut,
         Fut: Future<Output = Response<B>> + Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -145,8 +146,10 @@ impl Terms {
                 request.extensions_mut().insert(*ambiguous);
             }
             let running = activity.begin(request.version() == Version::HTTP_2);
+            let (head, body) = request.into_parts();
+            let body = Inbound::new(&head.headers, body);
             // In a box: the protocol keeps room for it in every connection, idle ones too.
-            let answer = Box::pin(handle(request));
+            let answer = Box::pin(handle(Request::from_parts(head, body)));
             async move {
                 let answer = answer.await;
                 drop(running);
@@ -207,6 +210,8 @@ impl<T: AsyncRead> AsyncRead for Observed<T> {
         if buf.filled().len() > filled {
             this.activity.received();
             this.wire.read(&buf.filled()[filled..]);
+        } else if polled.is_pending() {
+            this.activity.waits();
         }
         polled
     }

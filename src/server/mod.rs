@@ -1,6 +1,7 @@
 //! The listeners' edge: accepts connections, bounds how many there are, serves HTTP/1.1 and HTTP/2 on one port, with or
 //! without TLS, and lets running requests finish when told to stop.
 
+mod body;
 mod closing;
 mod connection;
 mod occupancy;
@@ -14,7 +15,6 @@ use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -23,15 +23,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::{
+    body::Inbound,
+    settings::{Bounds, Settings, TlsSettings},
+    tls::{Tls, TlsError},
+    wire::Ambiguous,
+};
 use self::{
     closing::{HANDSHAKE_GRACE, is_of_the_peer, queued, refuse_newcomers},
     connection::Terms,
     occupancy::{Occupancy, Place},
-};
-pub use self::{
-    settings::{Bounds, Settings, TlsSettings},
-    tls::{Tls, TlsError},
-    wire::Ambiguous,
 };
 
 /// Wait after a failed accept (such as for want of file descriptors); doubles up to the longest one.
@@ -55,7 +56,7 @@ pub async fn serve<F, Fut, B>(
     stop: CancellationToken,
     handler: F,
 ) where
-    F: Fn(SocketAddr, Request<Incoming>) -> Fut + Clone + Send + 'static,
+    F: Fn(SocketAddr, Request<Inbound>) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -115,7 +116,7 @@ pub async fn serve_stream<T, F, Fut, B>(
 ) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
-    F: Fn(Request<Incoming>) -> Fut,
+    F: Fn(Request<Inbound>) -> Fut,
     Fut: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,

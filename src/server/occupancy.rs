@@ -42,6 +42,8 @@ struct State {
     phase: Phase,
     /// HTTP/2: many requests at once, and bytes that belong to none.
     multiplexed: bool,
+    /// Nothing has been read yet: a request may lie there.
+    unread: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +74,7 @@ impl Occupancy {
     }
 
     /// A place for a connection accepted now. When all are taken, the connection without a request for longest has to
-    /// go; none if all of them are busy.
+    /// go; none if all of them are busy, or have not been read yet.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut open = lock(&self.open);
         if open.activities.len() >= self.connections_max {
@@ -88,7 +90,11 @@ impl Occupancy {
         let id = open.next_id;
         open.next_id += 1;
         let activity = Arc::new(Activity {
-            state: Mutex::new(State { phase: Phase::waiting(Awaited::FirstHead), multiplexed: false }),
+            state: Mutex::new(State {
+                phase: Phase::waiting(Awaited::FirstHead),
+                multiplexed: false,
+                unread: true,
+            }),
             evicted: Notify::new(),
         });
         open.activities.insert(id, Arc::clone(&activity));
@@ -132,6 +138,11 @@ impl Activity {
         }
     }
 
+    /// All that has arrived so far has been read.
+    pub(super) fn waits(&self) {
+        lock(&self.state).unread = false;
+    }
+
     /// When the connection is to be closed if its phase lasts; none while a request runs.
     pub(super) fn deadline(&self, bounds: &Bounds) -> Option<Instant> {
         match lock(&self.state).phase {
@@ -152,9 +163,9 @@ impl Activity {
     }
 
     fn idle_since(&self) -> Option<Instant> {
-        match lock(&self.state).phase {
-            Phase::Waiting { since, .. } => Some(since),
-            Phase::Running { .. } => None,
+        match *lock(&self.state) {
+            State { phase: Phase::Waiting { since, .. }, unread: false, .. } => Some(since),
+            State { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::{body::Incoming, client::conn::http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Bounds, Settings, Tls, serve};
+use super::{Bounds, Inbound, Settings, Tls, serve};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::{queued, refuse_newcomers};
 
@@ -42,7 +42,7 @@ pub(super) async fn start(bounds: Bounds, tls: Option<Tls>) -> Server {
     let (answers, requests) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let handler = {
         let (answers, requests) = (Arc::clone(&answers), Arc::clone(&requests));
-        move |_peer: SocketAddr, request: Request<Incoming>| {
+        move |_peer: SocketAddr, request: Request<Inbound>| {
             let (answers, requests) = (Arc::clone(&answers), Arc::clone(&requests));
             async move {
                 if request.uri().path() == "/wait" {
@@ -304,7 +304,7 @@ async fn dropping_the_server_closes_what_is_left() {
 async fn a_panic_in_the_handler_costs_one_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let handler = |_: SocketAddr, request: Request<Incoming>| async move {
+    let handler = |_: SocketAddr, request: Request<Inbound>| async move {
         assert!(request.uri().path() != "/wait", "as the test wants it");
         Response::new(Full::new(Bytes::from_static(b"HTTP/1.1")).map_err(|never: Infallible| match never {}))
     };

@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-use http::{Method, Request};
+use http::{HeaderValue, Method, Request, Version, header::CONNECTION};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
@@ -38,8 +38,13 @@ where
         answered: false,
     };
     sighting.gateway.shared.metrics.http_requests_in_flight.inc();
+    let persists = request.version() != Version::HTTP_2;
     let request = request.map(|body| Intake { body, peer, received, source });
-    let answer = below.ready().await?.call(request).await?;
+    let mut answer = below.ready().await?.call(request).await?;
+    if persists && gateway.shared.is_stopping() {
+        // So that nobody finds a connection closed that was still good a moment ago.
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     sighting.answered(&answer);
     Ok(answer)
 }

@@ -100,14 +100,12 @@ impl Head {
                 retry_after = retry_after.or(text);
             }
         }
+        let bodiless = matches!(
+            status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS
+        );
         let body = match (coded, length) {
-            _ if matches!(
-                status,
-                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS
-            ) =>
-            {
-                Body::Length(0)
-            }
+            _ if bodiless => Body::Length(0),
             // HTTP/1.0 has no codings: where such a body ends nobody knows (RFC 9112 §6.1).
             (true, _) if is_old => return Err(Malformed),
             (true, _) if chunked => Body::Chunked(Chunked::default()),
@@ -116,6 +114,8 @@ impl Head {
         };
         // A length beside a coding: somebody on the way may read another answer (RFC 9112 §6.3).
         let ambiguous = coded && length.is_some();
+        // Some apps send a body where there is none: the next answer would seem to begin with it.
+        let ambiguous = ambiguous || bodiless && (coded || length.is_some_and(|length| length > 0));
         let keeps = !closes && !ambiguous && status != StatusCode::SWITCHING_PROTOCOLS;
         Ok(Self { status, retry_after, body, keeps })
     }
@@ -232,7 +232,9 @@ mod tests {
             ("200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5", (chunked(), false)),
             ("200 OK\r\ntransfer-encoding: chunked, gzip", (Body::Close, true)),
             ("200 OK", (Body::Close, true)),
-            ("204 No Content\r\ncontent-length: 5", (Body::Length(0), true)),
+            ("204 No Content\r\ncontent-length: 0", (Body::Length(0), true)),
+            ("204 No Content\r\ncontent-length: 5", (Body::Length(0), false)),
+            ("204 No Content\r\ntransfer-encoding: chunked", (Body::Length(0), false)),
             ("304 Not Modified", (Body::Length(0), true)),
             ("101 Switching Protocols", (Body::Length(0), false)),
         ] {

@@ -115,7 +115,6 @@ fn check_says_what_kind_of_storage_it_is_and_what_is_wrong() {
     assert!(good.code == 0 && !good.err.contains("direct delivery"), "{}", good.err);
     assert!(!home.file().exists(), "check makes nothing");
     for (url, said) in [
-        ("sqlite:/nowhere/at/all/inbox.db", "the folder of this file does not exist"),
         ("sqlite:", "expected `sqlite:` and the path of a file"),
         ("/var/lib/inbox.db", "expected `sqlite:` and the path of a file"),
         ("postgres://db/inbox", "PostgreSQL is not in this version"),
@@ -127,6 +126,20 @@ fn check_says_what_kind_of_storage_it_is_and_what_is_wrong() {
             refused.err
         );
     }
+    // Elsewhere it may exist; `run` cannot open the file, and says so.
+    let nowhere = with("sqlite:/nowhere/at/all/inbox.db");
+    let warned = check(&nowhere);
+    assert!(
+        warned.code == 0 && warned.err.contains("the folder of this file does not exist here"),
+        "{}",
+        warned.err
+    );
+    let ran = output(hookwarden().arg("run").arg("--config").arg(home.path("hookwarden.toml")));
+    assert!(
+        ran.code == 69 && ran.err.contains("cannot open the inbox `/nowhere/at/all/inbox.db`"),
+        "{}",
+        ran.err
+    );
     let direct = Config { sendauth: "delivery = \"inbox\"", ..Config::to(nobody()) }.text();
     let refused = check(&direct);
     assert!(refused.code == 78 && refused.err.contains("there is no inbox"), "{}", refused.err);
