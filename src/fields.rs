@@ -1,9 +1,10 @@
-//! Header fields as they go out: names and values, one behind the other in one buffer (RFC 9112 §5).
+//! A request's head as it goes out: its first lines and its header fields, one behind the other in one buffer (RFC 9112 §5),
+//! and a short body behind them.
 
 use std::fmt;
 
-/// Fields of a request, each a line of its own.
-#[derive(Clone, Default)]
+/// First lines and fields of a request, each a line of its own.
+#[derive(Default)]
 pub struct Fields(Vec<u8>);
 
 impl Fields {
@@ -39,7 +40,8 @@ impl Fields {
         }
     }
 
-    /// Adds the empty line behind the last field, and the body if there is room for it: whether there was.
+    /// Ends the fields with an empty line, and adds the body if there is room for it: whether there was.
+    #[must_use = "without room, the body is still to be sent"]
     pub fn end(&mut self, body: &[u8]) -> bool {
         self.0.extend_from_slice(b"\r\n");
         let fits = body.len() <= self.0.capacity() - self.0.len();

@@ -12,7 +12,7 @@ use crate::{app, config};
 /// Serve: take webhooks and forward them
 ///
 /// SIGTERM and SIGINT drain and end it, a second one ends it at once; SIGHUP reads the configuration again. Exits with 0
-/// after a drain, 78 if the configuration is wrong, 69 if an address cannot be listened on.
+/// after a drain, 78 if the configuration is wrong, 69 if an address cannot be listened on or the inbox not opened.
 #[derive(Args, Debug)]
 pub(super) struct Run {
     #[command(flatten)]

@@ -100,7 +100,7 @@ pub struct Limits {
 pub struct Store {
     /// Where claims and rates are kept. Default `memory:`.
     pub url: StoreUrl,
-    /// Ids the memory store holds; when full, the oldest settled ones go first. Default 1000000.
+    /// Ids the memory store holds, give or take a few per cent; when full, the oldest settled ones go first. Default 1000000.
     pub entries_max: u64,
 }
 

@@ -172,8 +172,7 @@ impl Reader<'_> {
 
     fn take(&mut self, key: &[&str], id: Option<&str>, bytes: Vec<u8>) {
         if let Some((text, hint)) = unfit(&bytes, self.allow_weak) {
-            let problem = Problem::error(key, text);
-            self.errors.push(if hint.is_empty() { problem } else { problem.with_hint(hint) });
+            self.errors.push(Problem::error(key, text).with_hint(hint));
             return;
         }
         if bytes.last().is_some_and(u8::is_ascii_whitespace) {

@@ -9,10 +9,10 @@ pub(super) fn unfit(bytes: &[u8], allow_weak: Option<bool>) -> Option<(String, S
     const GENERATE: &str = "make one with `openssl rand -base64 32`";
     let refuse = |text: &str, hint: &str| Some((text.to_owned(), hint.to_owned()));
     if bytes.is_empty() {
-        return refuse("the secret is empty", "");
+        return refuse("the secret is empty", GENERATE);
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return refuse("the secret is blank", "");
+        return refuse("the secret is blank", GENERATE);
     }
     if str::from_utf8(bytes).is_ok_and(is_placeholder) {
         return refuse("the secret is a placeholder", GENERATE);

@@ -57,7 +57,7 @@ error: expected a duration such as "500ms", "10s", "5m", "96h" or "7d"
   --> hookwarden.toml:4:3  (server.header_timeout)
    |
  4 |   header_timeout = …
-   |   ^^^^^^^^^^^^^^
+   |   ^^^^^^^^^^^^^^ for example `header_timeout = "5s"`
 
 error: unknown key `client_ca`
   --> hookwarden.toml:5:42  (server.tls.client_ca)
@@ -81,7 +81,7 @@ error: expected a rate such as "100/s", "600/m burst 200" (at most 1000000 each)
   --> hookwarden.toml:9:1  (upstreams.app.rate)
    |
  9 | rate = …
-   | ^^^^
+   | ^^^^ for example `rate = "unlimited"`
 
 error: unknown value
    --> hookwarden.toml:11:1  (log.format)
@@ -132,29 +132,32 @@ fn each_element_of_a_list_is_judged() {
     let expected = ["vendors.a.event.0.type", "vendors.a.event.1.match"];
     assert_eq!(keys[..2], expected);
     assert_eq!(keys[2..], ["sources.a.allow.0", "sources.a.allow.2", "sources.a.allow.3"]);
-    let block = "error: missing key `match`\n  --> hookwarden.toml:3:1  (vendors.a.event.1.match)\n   |\n 3 | [[vendors.a.event]]\n   | ^^^^^^^^^^^^^^^^^^^\n";
+    let block = "error: missing key `match`\n  --> hookwarden.toml:3:1  (vendors.a.event.1.match)\n   |\n 3 | [[vendors.a.event]]\n   | ^^^^^^^^^^^^^^^^^^^ for example `match = [\"user.registered\"]`\n";
     assert!(said(Err(report)).contains(block));
 }
 
 #[test]
 fn files_that_cannot_be_read() {
-    let syntax = "error: not valid TOML: invalid string; expected `\"`, `'`\n  --> hookwarden.toml:2:10";
-    let number = "error: not valid TOML: expected newline, `#`\n  --> hookwarden.toml:2:13";
-    assert_eq!(said_of("[server]\nlisten = 0.0.0.0:8080"), number);
-    assert_eq!(said_of("[server]\nlisten = here"), syntax);
+    let broken =
+        |text: &str| format!("error: {text}\n   = config.example.toml shows every key, with its default");
+    let syntax = "not valid TOML: invalid string; expected `\"`, `'`\n  --> hookwarden.toml:2:10";
+    let number = "not valid TOML: expected newline, `#`\n  --> hookwarden.toml:2:13";
+    assert_eq!(said_of("[server]\nlisten = 0.0.0.0:8080"), broken(number));
+    assert_eq!(said_of("[server]\nlisten = here"), broken(syntax));
     let magic = said_of("[server]\n___figment_value_id = 5");
-    assert_eq!(magic, "error: not a table of keys and values\n  --> hookwarden.toml");
+    assert_eq!(magic, broken("not a table of keys and values\n  --> hookwarden.toml"));
     let bytes = b"[server]\nlisten = '\xff'";
-    assert_eq!(said(read(bytes, &[], &Dict::new())), "error: not valid UTF-8\n  --> hookwarden.toml:2:11");
+    assert_eq!(said(read(bytes, &[], &Dict::new())), broken("not valid UTF-8\n  --> hookwarden.toml:2:11"));
     let large = said(read(vec![b'#'; 10 << 20], &[], &Dict::new()));
-    assert_eq!(large, "error: cannot read the configuration file: larger than 1MiB\n  --> hookwarden.toml");
+    assert_eq!(large, broken("cannot read the configuration file: larger than 1MiB\n  --> hookwarden.toml"));
     let missing = load(Some(Path::new("/nowhere/hookwarden.toml")), [], &Dict::new());
     assert_eq!(
         said(missing),
-        "error: cannot read the configuration file: no such file\n  --> hookwarden.toml"
+        broken("cannot read the configuration file: no such file\n  --> hookwarden.toml")
     );
     let directory = load(Some(Path::new("/")), [], &Dict::new()).unwrap_err().to_string();
-    assert_eq!(directory, "error: cannot read the configuration file: not a regular file\n  --> /\n");
+    let directory_text = broken("cannot read the configuration file: not a regular file\n  --> /");
+    assert_eq!(directory.trim_end(), directory_text);
     assert!(load(None, [], &Dict::new()).is_ok());
 }
 
@@ -217,13 +220,15 @@ fn mistakes_in_the_environment_and_in_flags_name_the_variable_and_the_flag() {
     let expected = r#"
 error: expected a duration such as "500ms", "10s", "5m", "96h" or "7d"
   --> flag --header-timeout  (server.header_timeout)
+   = for example `header_timeout = "5s"`
 
 error: unknown key `lissten`
   --> environment variable HOOKWARDEN_SERVER__LISSTEN  (server.lissten)
    = did you mean `listen`?
 
 error: expected a whole number, 1 or greater, found a string
-  --> environment variable HOOKWARDEN_SERVER__WORKERS  (server.workers)"#;
+  --> environment variable HOOKWARDEN_SERVER__WORKERS  (server.workers)
+   = for example `workers = 2`"#;
     assert_eq!(said(read("", &env, &flags)), expected.trim_start());
 }
 

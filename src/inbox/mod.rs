@@ -72,7 +72,7 @@ pub enum Appended {
 
 impl Inbox {
     /// Opens the inbox, makes it if there is none, and keeps other processes out. What is settled is kept for `keep`;
-    /// `errors` counts how often it began to fail.
+    /// `errors` counts how often it began to fail. Opened within a runtime, it is to be closed before that ends.
     ///
     /// # Errors
     ///

@@ -23,6 +23,8 @@ use crate::clock::Clock;
 
 /// Most writes in one transaction.
 const GROUP_MAX: usize = 256;
+/// How long others are let go first, as long as that brings something to write; each turn may take longer.
+const TURNS_MAX: Duration = Duration::from_micros(300);
 /// Longest wait of an attempt's end for an append to share its sync: what a crash may repeat grows by as much.
 const COMPANY_WAIT: Duration = Duration::from_millis(3);
 /// How often the writer looks whether there is something to forget, and, when the disk fails, whether it is back.
@@ -277,10 +279,10 @@ impl Scribe {
                 answer.send(Ok(written)).unwrap_or_default();
             }
         };
-        // From within the runtime: from here, it would be woken for each of them.
+        // Several from within the runtime: from here, it would be woken for each of them.
         match &self.runtime {
-            Some(runtime) => drop(runtime.spawn(async { tell() })),
-            None => tell(),
+            Some(runtime) if writes.len() > 1 => drop(runtime.spawn(async { tell() })),
+            _ => tell(),
         }
     }
 
@@ -357,10 +359,10 @@ impl Scribe {
 }
 
 /// What came while the disk was busy goes together, and what others are about to send: on a core that they share with the
-/// writer they get their turn first. Nobody is waited for who does nothing.
+/// writer they get their turn first. Another process may take that turn, so not again and again.
 fn gather(group: &mut Vec<(Write, Answer)>, work: &Receiver<(Write, Answer)>) {
-    let mut before = 0;
-    while before < group.len() && group.len() < GROUP_MAX {
+    let (began, mut before) = (Clock::system(), 0);
+    while before < group.len() && group.len() < GROUP_MAX && began.elapsed() < TURNS_MAX {
         before = group.len();
         thread::yield_now();
         group.extend(work.try_iter().take(GROUP_MAX - before));

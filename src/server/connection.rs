@@ -68,7 +68,7 @@ impl Terms {
         let mut protocols = auto::Builder::new(TokioExecutor::new());
         // hyper's own header time-out runs between requests, too, and not while the protocol is being told: `watch` has
         // both. Its bound of 100 headers is the default, and slower if set. Half-close stays off.
-        // Answers are short: the system takes them with less work in one piece.
+        // Most answers are short: the system takes them with less work in one piece. A long one is copied once for it.
         protocols.http1().header_read_timeout(None).max_buf_size(header_bytes_max).writev(false);
         protocols
             .http2()

@@ -191,6 +191,21 @@ async fn a_head_past_its_bounds_is_answered_431() {
 }
 
 #[tokio::test]
+async fn who_has_sent_a_request_makes_no_room_before_it_was_read() {
+    let server = start(Bounds { connections_max: 2, ..bounds() }, None).await;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = server.connect().await;
+        send(&mut stream, GET_WAIT).await;
+        streams.push(stream);
+    }
+    server.answers.add_permits(streams.len());
+    for stream in &mut streams {
+        answer(stream).await;
+    }
+}
+
+#[tokio::test]
 async fn the_longest_idle_connection_makes_room() {
     let server = start(Bounds { connections_max: 3, ..bounds() }, None).await;
     let mut busy = server.connect().await;

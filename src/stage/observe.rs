@@ -120,7 +120,7 @@ impl Sighting<'_> {
                     status,
                     result = "refused",
                     code,
-                    reason = %reason,
+                    reason = &**reason,
                     %instance,
                     method,
                     path,

@@ -1,7 +1,6 @@
-//! Claims in memory: exact, bounded, and gone with the process.
+//! Claims in memory: bounded, and gone with the process.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
 use super::{
-    keys::ByKey,
+    shard::{Evictions, Found, SHARD_ENTRIES, Shard},
     windows::{OpenWindow, Windows},
 };
 use crate::{clock::Clock, identity::EventId, rejection::Rejection, vendor::Windowed};
@@ -18,18 +17,8 @@ use crate::{clock::Clock, identity::EventId, rejection::Rejection, vendor::Windo
 /// How a delivery ended, for those who waited for it.
 pub type Outcome = Result<(), Rejection>;
 
-/// How many keys a shard is for: a table of 2^14 places holds them when it is nearly full, and has grown to that within a
-/// millisecond.
-const SHARD_ENTRIES: usize = 14_000;
-
 /// Most shards.
 const SHARDS_MAX: usize = 1 << 10;
-
-/// Void places that are not worth shedding.
-const PLACES_SPARE: usize = 1024;
-
-/// How often a lack of room is logged.
-const EVICTION_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The claims of one process, each in the shard of its key: a table that grows moves all it has while others wait, so none
 /// gets large.
@@ -40,41 +29,6 @@ pub struct Memory {
     windows: Mutex<Windows>,
     evictions: Evictions,
     clock: Clock,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    in_flight: ByKey<InFlight>,
-    done: ByKey<Done>,
-    /// Done keys, the one settled first in front. A key that was settled again stands twice; its older place is void.
-    settled: VecDeque<u128>,
-    /// The number of the place in front.
-    front: u64,
-    entries_max: usize,
-    next_token: u64,
-}
-
-/// Keys forgotten before their time.
-#[derive(Debug)]
-struct Evictions {
-    count: Counter,
-    logged_at: Mutex<Option<Duration>>,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    token: u64,
-    lease_until: Duration,
-    waiters: Option<watch::Sender<Option<Outcome>>>,
-}
-
-/// There may be millions of these.
-#[derive(Clone, Copy, Debug)]
-struct Done {
-    /// Nanoseconds on the store's clock.
-    until_ns: u64,
-    /// The number of its place in `settled`.
-    place: u64,
 }
 
 /// What a claim found.
@@ -102,15 +56,15 @@ pub struct Lease {
 pub struct Waiter(watch::Receiver<Option<Outcome>>);
 
 impl Memory {
-    /// Remembers at most `entries_max` keys, but one for each shard. `evictions` counts those forgotten before their time, for
-    /// want of room in their shard.
+    /// Remembers `entries_max` keys: exactly so many while they fit one shard, else up to a few per cent more, since one shard
+    /// fills before another. `evictions` counts those forgotten before their time, for want of room.
     #[must_use]
     pub fn new(entries_max: usize, evictions: Counter, clock: &Clock) -> Arc<Self> {
         let shards = entries_max.div_ceil(SHARD_ENTRIES).clamp(1, SHARDS_MAX);
         let store = Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             windows: Mutex::default(),
-            evictions: Evictions { count: evictions, logged_at: Mutex::default() },
+            evictions: Evictions::new(evictions),
             clock: clock.clone(),
         };
         store.resize(entries_max);
@@ -120,20 +74,12 @@ impl Memory {
     /// Claims a key for `lease`: by then the delivery has ended, or another may try.
     pub fn claim(self: &Arc<Self>, key: u128, lease: Duration) -> Claim {
         let now = self.clock.elapsed();
-        let mut shard = self.shard(key);
-        if shard.done.get(&key).is_some_and(|done| done.until_ns > nanos(now)) {
-            return Claim::Done;
+        let found = self.shard(key).claim(key, now, now + lease, &self.evictions);
+        match found {
+            Found::Done => Claim::Done,
+            Found::InFlight(outcome) => Claim::InFlight(Waiter(outcome)),
+            Found::Free(token) => Claim::Mine(Lease { store: Arc::clone(self), key, token, ended: false }),
         }
-        if let Some(running) = shard.in_flight.get_mut(&key).filter(|running| running.lease_until > now) {
-            let waiters = running.waiters.get_or_insert_with(|| watch::Sender::new(None));
-            return Claim::InFlight(Waiter(waiters.subscribe()));
-        }
-        shard.done.remove(&key);
-        shard.make_room(now, &self.evictions);
-        shard.next_token += 1;
-        let token = shard.next_token;
-        shard.in_flight.insert(key, InFlight { token, lease_until: now + lease, waiters: None });
-        Claim::Mine(Lease { store: Arc::clone(self), key, token, ended: false })
     }
 
     /// The id of an event that looks the same each time. Events of another `realm` do not count.
@@ -159,9 +105,11 @@ impl Memory {
         self.len() == 0
     }
 
-    /// Changes the bound; takes effect with the next claim.
+    /// Changes the bound; takes effect with each shard's next claim. There are as many shards as there were.
     pub fn resize(&self, entries_max: usize) {
         let each = (entries_max / self.shards.len()).max(1);
+        // Keys fall into shards by chance: four standard deviations of their number.
+        let each = if self.shards.len() == 1 { each } else { each + 4 * each.isqrt() };
         self.shards.iter().for_each(|shard| lock(shard).entries_max = each);
     }
 
@@ -173,90 +121,16 @@ impl Memory {
 
     fn end(&self, key: u128, token: u64, outcome: Option<(Outcome, Duration)>) {
         let now = self.clock.elapsed();
-        let mut shard = self.shard(key);
-        // A late owner's word no longer counts: its lease ran out, and the key is another's.
-        if shard.in_flight.get(&key).is_none_or(|running| running.token != token) {
-            return;
-        }
-        let running = shard.in_flight.remove(&key);
-        if let Some((Ok(()), keep)) = &outcome {
-            let place = shard.front + shard.settled.len() as u64;
-            shard.settled.push_back(key);
-            shard.done.insert(key, Done { until_ns: nanos(now + *keep), place });
-            shard.compact(now);
-        }
-        drop(shard);
-        if let Some(InFlight { waiters: Some(waiters), .. }) = running {
+        let keep = outcome.as_ref().and_then(|(outcome, keep)| outcome.is_ok().then_some(now + *keep));
+        let waiters = self.shard(key).end(key, token, keep, now);
+        if let Some(waiters) = waiters {
             waiters.send_replace(outcome.map(|(outcome, _)| outcome));
         }
     }
 }
 
-impl Evictions {
-    fn one(&self, now: Duration) {
-        self.count.inc();
-        let mut logged_at = lock(&self.logged_at);
-        if logged_at.is_none_or(|at| now >= at + EVICTION_LOG_INTERVAL) {
-            *logged_at = Some(now);
-            tracing::warn!(
-                "no room for more event ids (`store.entries_max`): the oldest are forgotten, their repetitions would be forwarded"
-            );
-        }
-    }
-}
-
-impl Shard {
-    fn len(&self) -> usize {
-        self.in_flight.len() + self.done.len()
-    }
-
-    /// Forgets what is past its time, and what was settled first if there is no room. Claims in flight never go: they
-    /// are bounded by the requests that run.
-    fn make_room(&mut self, now: Duration, evictions: &Evictions) {
-        while let Some(key) = self.settled.front().copied() {
-            let full = self.len() >= self.entries_max;
-            if let Some(done) = self.done.get(&key).filter(|done| done.place == self.front) {
-                let fresh = done.until_ns > nanos(now);
-                if fresh && !full {
-                    break;
-                }
-                if fresh {
-                    evictions.one(now);
-                }
-                self.done.remove(&key);
-            }
-            self.settled.pop_front();
-            self.front += 1;
-        }
-    }
-
-    /// Sheds void places and expired keys once they are more than the others: those in the middle, behind a key that
-    /// lives long, never come to the front.
-    fn compact(&mut self, now: Duration) {
-        if self.settled.len() <= 2 * self.done.len() + PLACES_SPARE {
-            return;
-        }
-        let mut kept = VecDeque::with_capacity(self.done.len());
-        for (place, key) in (self.front..).zip(self.settled.drain(..)) {
-            let Some(done) = self.done.get_mut(&key).filter(|done| done.place == place) else { continue };
-            if done.until_ns > nanos(now) {
-                done.place = self.front + kept.len() as u64;
-                kept.push_back(key);
-            } else {
-                self.done.remove(&key);
-            }
-        }
-        self.settled = kept;
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// As a number of nanoseconds: enough for 584 years.
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 // === impl Lease ===
@@ -300,7 +174,7 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::shard::PLACES_SPARE, *};
     use crate::rejection::Code;
 
     const LEASE: Duration = Duration::from_secs(20);
@@ -406,8 +280,16 @@ mod tests {
         assert_eq!(store.shards.len(), 4);
         // As of a hash: any two are far apart.
         let key = |number: usize| (number as u128).wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645);
-        (0..2 * KEYS).for_each(|number| mine(&store, key(number)).settle(KEEP));
-        assert_eq!((store.len(), store.evictions.count.get()), (KEYS, KEYS as u64));
+        (0..KEYS).for_each(|number| mine(&store, key(number)).settle(KEEP));
+        assert_eq!(
+            (store.len(), store.evictions.count.get()),
+            (KEYS, 0),
+            "none goes as long as there is room"
+        );
+        (KEYS..2 * KEYS).for_each(|number| mine(&store, key(number)).settle(KEEP));
+        let evicted = usize::try_from(store.evictions.count.get()).unwrap();
+        assert_eq!(store.len() + evicted, 2 * KEYS);
+        assert!((KEYS..KEYS * 21 / 20).contains(&store.len()), "{}", store.len());
         let remembered =
             (0..2 * KEYS).filter(|number| matches!(store.claim(key(*number), LEASE), Claim::Done));
         let remembered: Vec<usize> = remembered.collect();

@@ -6,6 +6,7 @@
 
 mod keys;
 mod memory;
+mod shard;
 mod windows;
 
 pub use self::{

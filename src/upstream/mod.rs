@@ -47,7 +47,6 @@ const REQUEST_BYTES: usize = 4 << 10;
 const SATURATED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A request to the app, built and signed.
-#[derive(Clone)]
 pub struct Outgoing {
     /// The head, and the body behind it where there was room: most go out in one piece.
     head: Fields,
@@ -303,6 +302,9 @@ impl fmt::Debug for Upstream {
 /// Shows sizes only: the body is the vendor's, the headers hold a signature.
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outgoing").field("head", &self.head).field("body_bytes", &self.body.len()).finish()
+        f.debug_struct("Outgoing")
+            .field("head", &self.head)
+            .field("body_apart_bytes", &self.body.len())
+            .finish()
     }
 }

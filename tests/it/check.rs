@@ -379,7 +379,7 @@ upstream = "ap"
   --> hookwarden.toml:4:1  (upstreams.app.secret_env)
    |
  4 | secret_env = …
-   | ^^^^^^^^^^
+   | ^^^^^^^^^^ make one with `openssl rand -base64 32`
 
 error: there is no such vendor
   --> hookwarden.toml:7:1  (sources.one.vendor)
@@ -397,7 +397,7 @@ error: cannot read the secret file `./missing`: no such file
    --> hookwarden.toml:12:1  (sources.two.secret_file)
     |
  12 | secret_file = …
-    | ^^^^^^^^^^^
+    | ^^^^^^^^^^^ mount it there, and let hookwarden's user read it
 
 error: there is no such upstream
    --> hookwarden.toml:13:1  (sources.two.upstream)
@@ -449,6 +449,7 @@ fn flags_and_variables_are_named() {
     let said = output(command.env("HOOKWARDEN_SERVER__REQUESTS_MAX", CANARY));
     let expected = "error: expected a whole number, 1 or greater, found a string
   --> environment variable HOOKWARDEN_SERVER__REQUESTS_MAX  (server.requests_max)
+   = for example `requests_max = 1024`
 ";
     assert_eq!((said.code, said.err.as_str()), (78, expected));
     let said = output(folder.command(&["run", "--log-level", "canary=7f=3a"]).env("NO_COLOR", "1"));
@@ -474,8 +475,7 @@ fn exit_codes() {
         assert_eq!(output.code, 69);
     }
     let missing = output_of(&["check", "--config", "/nowhere/hookwarden.toml"]);
-    let expected =
-        "error: cannot read the configuration file: no such file\n  --> /nowhere/hookwarden.toml\n";
+    let expected = "error: cannot read the configuration file: no such file\n  --> /nowhere/hookwarden.toml\n   = config.example.toml shows every key, with its default\n";
     assert_eq!((missing.code, missing.err.as_str()), (78, expected));
     for usage in [&["check"][..], &["run"], &["chekc"], &["run", "--confg", "x"], &[], &["vendors", "a", "b"]]
     {

@@ -259,6 +259,23 @@ fn a_body_has_a_longest_length_declared_or_counted() {
 }
 
 #[test]
+fn who_is_refused_while_it_sends_can_send_to_the_end_and_hears_why() {
+    let sink = Sink::start();
+    let gateway = Gateway::start(&Config::to(sink.address).text());
+    let body = vec![b' '; 3 << 19];
+    for (path, status) in [("/in/sendauth", 413), ("/in/nobody", 404)] {
+        let stream = connect(gateway.listen);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        (&stream).write_all(head.as_bytes()).expect("sent");
+        (&stream).write_all(&body).expect("all of it is taken");
+        assert_eq!(read_answer(stream).map(|answer| answer.status), Some(status), "{path}");
+    }
+}
+
+#[test]
 fn a_body_has_a_longest_time() {
     let sink = Sink::start();
     let config = Config { server: "body_timeout = '200ms'", ..Config::to(sink.address) };

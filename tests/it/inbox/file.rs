@@ -151,7 +151,7 @@ fn check_says_what_kind_of_storage_it_is_and_what_is_wrong() {
     let warned = check(&direct);
     assert!(warned.code == 0 && warned.err.contains("direct delivery, and SendAuth"), "{}", warned.err);
     let small = Config {
-        top: "inbox = { url = \"sqlite:/tmp/x.db\", bytes_max = \"1MiB\" }",
+        top: "inbox = { url = \"sqlite:/tmp/x.db\", bytes_max = \"200KiB\" }",
         ..Config::to(nobody())
     }
     .text();
