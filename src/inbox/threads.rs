@@ -23,8 +23,8 @@ use crate::clock::Clock;
 
 /// Most writes in one transaction.
 const GROUP_MAX: usize = 256;
-/// How long others are let go first, as long as that brings something to write; each turn may take longer.
-const TURNS_MAX: Duration = Duration::from_micros(300);
+/// Writes that came at once from which on more are likely to come.
+const CROWD: usize = 8;
 /// Longest wait of an attempt's end for an append to share its sync: what a crash may repeat grows by as much.
 const COMPANY_WAIT: Duration = Duration::from_millis(3);
 /// How often the writer looks whether there is something to forget, and, when the disk fails, whether it is back.
@@ -358,14 +358,16 @@ impl Scribe {
     }
 }
 
-/// What came while the disk was busy goes together, and what others are about to send: on a core that they share with the
-/// writer they get their turn first. Another process may take that turn, so not again and again.
+/// What came while the disk was busy goes together. Where that is a crowd, so is what others are about to send: on a core that
+/// they share with the writer they get their turn first. Where it is not, that would be a turn for another process, perhaps.
 fn gather(group: &mut Vec<(Write, Answer)>, work: &Receiver<(Write, Answer)>) {
-    let (began, mut before) = (Clock::system(), 0);
-    while before < group.len() && group.len() < GROUP_MAX && began.elapsed() < TURNS_MAX {
-        before = group.len();
+    let mut take = || {
+        group.extend(work.try_iter().take(GROUP_MAX - group.len()));
+        group.len()
+    };
+    if take() >= CROWD {
         thread::yield_now();
-        group.extend(work.try_iter().take(GROUP_MAX - before));
+        take();
     }
 }
 
