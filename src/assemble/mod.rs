@@ -185,7 +185,7 @@ impl Assembler<'_> {
         }
         if inbox.bytes_max < INBOX_BYTES_MIN {
             let text = format!(
-                "too little: expected {INBOX_BYTES_MIN} or more; the tables of an empty inbox take half of that"
+                "too little: expected {INBOX_BYTES_MIN} or more; the tables of an empty inbox take a third of that"
             );
             self.error(&["inbox", "bytes_max"], text);
         }

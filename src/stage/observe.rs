@@ -38,10 +38,11 @@ where
         answered: false,
     };
     sighting.gateway.shared.metrics.http_requests_in_flight.inc();
-    let persists = request.version() != Version::HTTP_2;
+    // HTTP/2 has no such field.
+    let is_http1 = request.version() != Version::HTTP_2;
     let request = request.map(|body| Intake { body, peer, received, source });
     let mut answer = below.ready().await?.call(request).await?;
-    if persists && gateway.shared.is_stopping() {
+    if is_http1 && gateway.shared.is_stopping() {
         // So that nobody finds a connection closed that was still good a moment ago.
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
