@@ -10,7 +10,7 @@ pub(super) fn line(key: &[String]) -> Option<&'static str> {
     for line in EXAMPLE.lines() {
         let line = line.strip_prefix("# ").unwrap_or(line);
         if let Some(header) = line.strip_prefix('[') {
-            current = header.trim_matches(['[', ']']).split(['.', ']']).next().unwrap_or_default();
+            current = header.trim_matches(['[', ']']).split('.').next().unwrap_or_default();
         }
         let is_it = line.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(" = "));
         if is_it && (current == table || key.len() == 1 && current.is_empty()) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header::EXPECT};
+use http::{Request, header::EXPECT};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -29,8 +29,9 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new(headers: &HeaderMap, body: Incoming) -> Self {
-        Self { body: Some(body), waits: headers.contains_key(EXPECT) }
+    pub(super) fn of(request: Request<Incoming>) -> Request<Self> {
+        let waits = request.headers().contains_key(EXPECT);
+        request.map(|body| Self { body: Some(body), waits })
     }
 }
 

@@ -106,6 +106,7 @@ impl Terms {
             match &self.tls {
                 None => self.watch(stream, activity, stop, handle).await,
                 Some(tls) => {
+                    // A handshake is not a request: whoever is slow at it makes room.
                     activity.waits();
                     let deadline = Instant::now() + self.bounds.header_timeout;
                     let stream = timeout_at(deadline, tls.accept(stream)).await??;
@@ -146,10 +147,8 @@ impl Terms {
                 request.extensions_mut().insert(*ambiguous);
             }
             let running = activity.begin(request.version() == Version::HTTP_2);
-            let (head, body) = request.into_parts();
-            let body = Inbound::new(&head.headers, body);
             // In a box: the protocol keeps room for it in every connection, idle ones too.
-            let answer = Box::pin(handle(Request::from_parts(head, body)));
+            let answer = Box::pin(handle(Inbound::of(request)));
             async move {
                 let answer = answer.await;
                 drop(running);

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -34,6 +37,8 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<State>,
+    /// Nothing has been read yet: a request may lie there.
+    unread: AtomicBool,
     evicted: Notify,
 }
 
@@ -42,8 +47,6 @@ struct State {
     phase: Phase,
     /// HTTP/2: many requests at once, and bytes that belong to none.
     multiplexed: bool,
-    /// Nothing has been read yet: a request may lie there.
-    unread: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,11 +93,8 @@ impl Occupancy {
         let id = open.next_id;
         open.next_id += 1;
         let activity = Arc::new(Activity {
-            state: Mutex::new(State {
-                phase: Phase::waiting(Awaited::FirstHead),
-                multiplexed: false,
-                unread: true,
-            }),
+            state: Mutex::new(State { phase: Phase::waiting(Awaited::FirstHead), multiplexed: false }),
+            unread: AtomicBool::new(true),
             evicted: Notify::new(),
         });
         open.activities.insert(id, Arc::clone(&activity));
@@ -140,7 +140,7 @@ impl Activity {
 
     /// All that has arrived so far has been read.
     pub(super) fn waits(&self) {
-        lock(&self.state).unread = false;
+        self.unread.store(false, Ordering::Relaxed);
     }
 
     /// When the connection is to be closed if its phase lasts; none while a request runs.
@@ -163,9 +163,9 @@ impl Activity {
     }
 
     fn idle_since(&self) -> Option<Instant> {
-        match *lock(&self.state) {
-            State { phase: Phase::Waiting { since, .. }, unread: false, .. } => Some(since),
-            State { .. } => None,
+        match lock(&self.state).phase {
+            Phase::Waiting { since, .. } if !self.unread.load(Ordering::Relaxed) => Some(since),
+            Phase::Waiting { .. } | Phase::Running { .. } => None,
         }
     }
 }

@@ -67,6 +67,14 @@ impl Server {
         TcpStream::connect(self.address).await.unwrap()
     }
 
+    /// A connection with a request for `/wait` that is running.
+    async fn busy(&self) -> TcpStream {
+        let mut stream = self.connect().await;
+        send(&mut stream, GET_WAIT).await;
+        self.running(1).await;
+        stream
+    }
+
     /// Until that many more requests for `/wait` are running.
     async fn running(&self, requests: u32) {
         timeout(LONG, self.requests.acquire_many(requests)).await.unwrap().unwrap().forget();
@@ -208,9 +216,7 @@ async fn who_has_sent_a_request_makes_no_room_before_it_was_read() {
 #[tokio::test]
 async fn the_longest_idle_connection_makes_room() {
     let server = start(Bounds { connections_max: 3, ..bounds() }, None).await;
-    let mut busy = server.connect().await;
-    send(&mut busy, GET_WAIT).await;
-    server.running(1).await;
+    let mut busy = server.busy().await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     // The first to connect is the last to have had a request.
     for stream in [&mut second, &mut first] {
@@ -259,9 +265,7 @@ async fn stopping_closes_the_idle_and_lets_the_running_finish() {
 #[tokio::test]
 async fn who_waits_for_a_place_when_it_stops_is_served() {
     let server = start(Bounds { connections_max: 1, ..bounds() }, None).await;
-    let mut busy = server.connect().await;
-    send(&mut busy, GET_WAIT).await;
-    server.running(1).await;
+    let mut busy = server.busy().await;
     let mut waiting = server.connect().await;
     send(&mut waiting, GET).await;
     assert!(timeout(SHORT, waiting.read_u8()).await.is_err(), "served beyond the bound");
@@ -307,9 +311,7 @@ async fn stopping_tells_http2_clients_to_go() {
 #[tokio::test]
 async fn dropping_the_server_closes_what_is_left() {
     let server = start(bounds(), None).await;
-    let mut running = server.connect().await;
-    send(&mut running, GET_WAIT).await;
-    server.running(1).await;
+    let mut running = server.busy().await;
     server.stop.cancel();
     server.task.abort();
     assert_eq!(rest(&mut running).await, "");
