@@ -20,7 +20,7 @@ use hookwarden::{
     secret::Secret,
     store::{Claim, Memory},
     upstream::Signer,
-    vendor::{BUILTIN, Options, Plan, Reading, builtin, encode},
+    vendor::{BUILTIN, Extent, Options, Plan, Reading, builtin, encode},
 };
 use http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
@@ -102,7 +102,7 @@ fn plan(vendor: &str) -> Plan {
 
 fn read(plan: &Plan, body: Bytes) -> (Document, Reading) {
     let document = Document::parse(body).unwrap();
-    let reading = plan.read(&document).unwrap().remove(0);
+    let reading = plan.read(&document, Extent::Data).unwrap().remove(0);
     (document, reading)
 }
 
@@ -116,7 +116,7 @@ fn mapping(c: &mut Criterion) {
     for (name, vendor, body) in samples.chain(approvals) {
         let plan = plan(vendor);
         let document = Document::parse(body).unwrap();
-        group.bench_function(name, |b| b.iter(|| plan.read(black_box(&document)).unwrap()));
+        group.bench_function(name, |b| b.iter(|| plan.read(black_box(&document), Extent::Data).unwrap()));
     }
     group.finish();
 }

@@ -367,6 +367,7 @@ mod tests {
         gateway::{Shared, SharedBounds},
         identity::Recipe,
         scheme::Mismatch,
+        vendor::Extent,
     };
 
     const CANARY: &str = "canary-0123456789";
@@ -407,7 +408,7 @@ mod tests {
         shown.push(format!("{verified:?}"));
         let delivery = verified.delivery(document);
         shown.push(format!("{delivery:?}"));
-        let reading = delivery.source().plan.read(delivery.document()).unwrap().remove(0);
+        let reading = delivery.source().plan.read(delivery.document(), Extent::Data).unwrap().remove(0);
         let event = Event::new(Arc::clone(&delivery), reading, 0);
         let claimed = Claimed::new(event, Recipe::new("ours").id(), None);
         shown.push(format!("{claimed:?}"));

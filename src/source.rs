@@ -20,7 +20,7 @@ use crate::{
     metrics::{RouteMetrics, SourceMetrics},
     scheme::{Assurance, Proof, Verifier},
     upstream::{Format, Signer, Upstream},
-    vendor::{Plan, Reading, encode::Verification},
+    vendor::{Extent, Plan, Reading, encode::Verification},
 };
 
 /// One source.
@@ -87,6 +87,15 @@ enum Said {
 }
 
 impl Source {
+    /// What its apps want of its events: `data` goes to all that do not take the vendor's own body.
+    #[must_use]
+    pub fn wanted(&self) -> Extent {
+        match self.routes.iter().all(|route| route.app.format == Format::Raw) {
+            true => Extent::Attributes,
+            false => Extent::Data,
+        }
+    }
+
     /// Whether this client may send at all.
     #[must_use]
     pub fn lets(&self, client: IpAddr) -> bool {

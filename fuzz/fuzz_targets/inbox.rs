@@ -26,7 +26,7 @@ use hookwarden::{
     json::Document,
     store::Memory,
     upstream::Format,
-    vendor::{Identity, Options, Plan, Windowed, builtin},
+    vendor::{Extent, Identity, Options, Plan, Windowed, builtin},
 };
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -108,7 +108,7 @@ impl Lab {
         let url: InboxUrl = format!("sqlite:{}", path.display()).parse().expect("an address");
         let plan = Plan::compile("zenlogin", &builtin("zenlogin").expect("built in"), Options::default());
         let document = Document::parse(Bytes::from_static(SWITCH)).expect("JSON");
-        let reading = plan.expect("it compiles").read(&document).expect("readable").remove(0);
+        let reading = plan.expect("it compiles").read(&document, Extent::Data).expect("readable").remove(0);
         let Identity::Windowed(switch) = reading.identity else { panic!("a window") };
         let mut lab = Self {
             runtime: Builder::new_current_thread().build().expect("a runtime"),

@@ -16,7 +16,7 @@ use hookwarden::{
     json::{DEPTH_MAX, Document, Index, Kind},
     scheme::Assurance,
     store::Memory,
-    vendor::{BUILTIN, Identity, Options, Plan, Reading, builtin, encode, format::VendorFile},
+    vendor::{BUILTIN, Extent, Identity, Options, Plan, Reading, builtin, encode, format::VendorFile},
 };
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -264,8 +264,8 @@ fuzz_target!(|input: &[u8]| {
     let [vendor, body @ ..] = input else { return };
     let vendor = &VENDORS[usize::from(*vendor) % VENDORS.len()];
     let Some(document) = agrees_with_serde_json(&Bytes::copy_from_slice(body)) else { return };
-    let Ok(readings) = vendor.plan.read(&document) else { return };
-    let again = vendor.plan.read(&document).expect("read before");
+    let Ok(readings) = vendor.plan.read(&document, Extent::Data) else { return };
+    let again = vendor.plan.read(&document, Extent::Attributes).expect("read before");
     assert!(readings.iter().map(id).eq(again.iter().map(id)), "another id");
     let canaries = canary_is_no_secret(&document);
     readings.iter().for_each(|reading| event(vendor, &document, reading, canaries));

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::{
         json::Document,
-        vendor::{BUILTIN, Identity, Options, Plan, builtin},
+        vendor::{BUILTIN, Extent, Identity, Options, Plan, builtin},
     };
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -160,7 +160,7 @@ mod tests {
                 let identities: BTreeSet<String> = (0..3)
                     .map(|_| {
                         let document = Document::parse(sample.next().unwrap()).unwrap();
-                        let [reading] = &plan.read(&document).unwrap()[..] else { panic!("one event") };
+                        let [reading] = &plan.read(&document, Extent::Data).unwrap()[..] else { panic!("one event") };
                         assert_eq!(*reading.name, **event, "{vendor}");
                         match &reading.identity {
                             Identity::Fixed(id) => id.to_string(),

@@ -134,7 +134,7 @@ mod tests {
     use crate::{
         clock::Clock,
         json::Document,
-        vendor::{Identity, Options, Plan, builtin},
+        vendor::{Extent, Identity, Options, Plan, builtin},
     };
 
     fn toggle(event: &str) -> Windowed {
@@ -143,7 +143,7 @@ mod tests {
             r#"{{"success":true,"data":{{"type":"{event}","account":{{"publicId":"accn1abtwskjj3q1"}},"application":{{"publicId":"applrn12zr5zayrp"}}}}}}"#
         );
         let document = Document::parse(Bytes::from(body)).unwrap();
-        match plan.read(&document).unwrap().remove(0).identity {
+        match plan.read(&document, Extent::Data).unwrap().remove(0).identity {
             Identity::Windowed(windowed) => *windowed,
             Identity::Fixed(_) => panic!("{event} has a window"),
         }

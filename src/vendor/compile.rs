@@ -15,7 +15,7 @@ use crate::{
         redact::{Pattern, Redactions},
     },
     vendor::{
-        OCCURRED_AT,
+        OCCURRED_AT, OF_ATTRIBUTES,
         convert::{self, Passes, Value},
     },
 };
@@ -60,6 +60,8 @@ pub(super) struct EventPlan {
     pub when: Vec<Slot>,
     pub event_type: EventType,
     pub fields: FieldPlan,
+    /// Of these, what the attributes are made of.
+    pub attributes: FieldPlan,
     pub subject: Option<Template>,
     pub correlation: Vec<Slot>,
     pub required: Vec<Slot>,
@@ -299,11 +301,15 @@ impl Compiler<'_> {
             self.literal(&mut fields, kind, "user", &place);
         }
         fields.assignments.sort_by_key(|assignment| assignment.field);
+        let mut attributes = fields.clone();
+        attributes.assignments.retain(|assignment| OF_ATTRIBUTES.contains(&assignment.field));
+        attributes.literals.retain(|literal| OF_ATTRIBUTES.contains(&literal.field));
         EventPlan {
             names: rule.names.clone(),
             when: self.slots(&[place[0], place[1], "when"], &rule.when),
             event_type: rule.event_type,
             fields,
+            attributes,
             subject,
             correlation,
             required: self.slots(&[place[0], place[1], "required"], &rule.required),

@@ -62,6 +62,19 @@ const PARTITION: [Field; 5] = [
     member("vendor.account_id"),
 ];
 
+/// Members that an event's attributes are made of, beside its id: all that is looked at where nobody wants `data`.
+const OF_ATTRIBUTES: [Field; 7] =
+    [OCCURRED_AT, TEST, PARTITION[0], PARTITION[1], PARTITION[2], PARTITION[3], PARTITION[4]];
+
+/// How much of an event is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Its attributes: the vendor's own body goes with them. Whether a member of `data` alone is as expected stays unknown.
+    Attributes,
+    /// All of it.
+    Data,
+}
+
 /// The built-in vendors.
 pub const BUILTIN: &[(&str, &str)] = &[
     ("sendauth", include_str!("builtin/sendauth.toml")),
@@ -162,28 +175,35 @@ pub enum Unreadable {
 }
 
 impl Plan {
-    /// Understands a document: one event, or as many as the vendor's array holds.
+    /// Understands a document: one event, or as many as the vendor's array holds. What `extent` leaves out, [`encode::data`]
+    /// has no values for.
     ///
     /// # Errors
     ///
     /// A member that the mapping reads stands twice, or the array is too long.
-    pub fn read(&self, document: &Document) -> Result<Vec<Reading>, Unreadable> {
+    pub fn read(&self, document: &Document, extent: Extent) -> Result<Vec<Reading>, Unreadable> {
         let whole = self.paths.read(document, None)?;
         let array = self.items.and_then(|slot| whole.document().get(slot));
         let Some(array) = array.filter(|at| document.kind(*at) == Kind::Array) else {
-            return Ok(vec![self.event(document, &whole, None)]);
+            return Ok(vec![self.event(document, &whole, None, extent)]);
         };
         if document.elements(array).nth(EVENTS_MAX).is_some() {
             return Err(Unreadable::TooMany);
         }
         let event = |item| {
             let found = self.paths.read(document, Some(item))?;
-            Ok(self.event(document, &found, Some((array, item))))
+            Ok(self.event(document, &found, Some((array, item)), extent))
         };
         document.elements(array).map(event).collect()
     }
 
-    fn event(&self, document: &Document, found: &Found, item: Option<(Index, Index)>) -> Reading {
+    fn event(
+        &self,
+        document: &Document,
+        found: &Found,
+        item: Option<(Index, Index)>,
+        extent: Extent,
+    ) -> Reading {
         let places = found.document();
         let (name, named_by) = self.name(document, places);
         let rule = name.as_deref().and_then(|name| self.rule(name, document, places));
@@ -192,9 +212,15 @@ impl Plan {
         let mut subject = None;
         let mut correlation_id = None;
         if let Some(rule) = rule {
-            values = Values::with_capacity(rule.fields.assignments.len() + rule.fields.literals.len());
-            fill(&mut values, &rule.fields, document, places, Some(found), &mut usage);
-            derive(&mut values, document);
+            let fields = match extent {
+                Extent::Attributes => &rule.attributes,
+                Extent::Data => &rule.fields,
+            };
+            values = Values::with_capacity(fields.assignments.len() + fields.literals.len());
+            fill(&mut values, fields, document, places, Some(found), &mut usage);
+            if extent == Extent::Data {
+                derive(&mut values, document);
+            }
             subject = rule.subject.as_ref().and_then(|template| template.render(document, places));
             let correlated = places.first(document, &rule.correlation);
             correlation_id = correlated.and_then(|at| document.scalar(at)).and_then(attribute);

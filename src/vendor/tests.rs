@@ -14,8 +14,20 @@ fn plan(vendor: &str) -> Plan {
 
 fn read(plan: &Plan, body: &str) -> (Document, Vec<Reading>) {
     let document = Document::parse(Bytes::copy_from_slice(body.as_bytes())).expect("JSON");
-    let readings = plan.read(&document).expect("readable");
+    let readings = plan.read(&document, Extent::Data).expect("readable");
+    let alone = plan.read(&document, Extent::Attributes).expect("readable");
+    assert_eq!(attributes(&alone), attributes(&readings), "{body}");
     (document, readings)
+}
+
+/// What an event says outside `data`.
+fn attributes(readings: &[Reading]) -> Vec<String> {
+    let of = |reading: &Reading| {
+        let Reading { event_type, name, identity, subject, correlation_id, partition_key, .. } = reading;
+        let at = (reading.occurred_at, reading.test);
+        format!("{event_type:?} {name} {identity:?} {subject:?} {correlation_id:?} {partition_key:?} {at:?}")
+    };
+    readings.iter().map(of).collect()
 }
 
 fn data(plan: &Plan, document: &Document, reading: &Reading) -> Json {
@@ -48,7 +60,7 @@ fn a_member_that_is_read_may_stand_only_once() {
     let plan = plan("sendauth");
     let twice = |body: &str| {
         let document = Document::parse(Bytes::copy_from_slice(body.as_bytes())).expect("JSON");
-        plan.read(&document).is_err()
+        plan.read(&document, Extent::Data).is_err()
     };
     assert!(twice(r#"{"id":"a","authGroup":{},"id":"b"}"#));
     assert!(twice(r#"{"id":"a","authGroup":{},"\u0069d":"b"}"#));
@@ -128,7 +140,7 @@ fn a_delivery_of_many_events_is_split() {
     assert_eq!(read(&plan, r#"{"data":{"events":[]}}"#).1.len(), 0);
     let many = format!(r#"{{"data":{{"events":[{}1]}}}}"#, "1,".repeat(EVENTS_MAX));
     let document = Document::parse(Bytes::from(many)).expect("JSON");
-    assert_eq!(plan.read(&document).unwrap_err(), Unreadable::TooMany);
+    assert_eq!(plan.read(&document, Extent::Data).unwrap_err(), Unreadable::TooMany);
 }
 
 fn approvals(transactions: &[Json]) -> String {

@@ -8,7 +8,7 @@ use hookwarden::{
     json::Document,
     scheme::Assurance,
     store::Memory,
-    vendor::{BUILTIN, Identity, Options, Plan, builtin, encode},
+    vendor::{BUILTIN, Extent, Identity, Options, Plan, builtin, encode},
 };
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ fn event(vendor: &str, plan: &Plan, body: &[u8]) -> Vec<u8> {
     let received_at = RECEIVED_AT.parse().expect("a time");
     let clock = hookwarden::clock::Clock::manual(received_at);
     let document = Document::parse(Bytes::copy_from_slice(body)).expect("JSON");
-    let readings = plan.read(&document).expect("readable");
+    let readings = plan.read(&document, Extent::Data).expect("readable");
     let [reading] = readings.as_slice() else { panic!("one event") };
     let id = match &reading.identity {
         Identity::Fixed(id) => *id,
