@@ -2,8 +2,8 @@
 # but the inbox, if there is one, to its own volume.
 
 FROM rust:1.95-alpine AS base
-# ring, mimalloc and SQLite compile C; readelf is in there too.
-RUN apk add --no-cache build-base
+# ring, mimalloc and SQLite compile C; readelf is in there too. The rest is what scripts/release takes.
+RUN apk add --no-cache bash build-base python3 && rustup component add llvm-tools
 
 FROM base AS tools
 RUN cargo install --locked --root /tools cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9
@@ -13,20 +13,21 @@ COPY --from=tools /tools/bin/ /usr/local/cargo/bin/
 WORKDIR /build
 COPY Cargo.toml Cargo.lock config.example.toml ./
 COPY .cargo .cargo
+COPY scripts scripts
 COPY src src
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 # The binary names the crates it is made of, for scanners to read; the bill of materials says more of them.
-RUN cargo auditable build --release --locked --bin hookwarden
+RUN scripts/release auditable
 RUN cargo cyclonedx --quiet --format json --spec-version 1.5
 # An image without a libc needs a binary that asks for none.
-RUN readelf --dynamic --program-headers target/release/hookwarden > /tmp/elf && ! grep -E 'NEEDED|INTERP' /tmp/elf
+RUN readelf --dynamic --program-headers target/profiled/release/hookwarden > /tmp/elf && ! grep -E 'NEEDED|INTERP' /tmp/elf
 
 # The bill of materials alone: docker build --target sbom --output . .
 FROM scratch AS sbom
 COPY --from=build /build/hookwarden.cdx.json /
 
 FROM scratch
-COPY --from=build /build/target/release/hookwarden /build/hookwarden.cdx.json /
+COPY --from=build /build/target/profiled/release/hookwarden /build/hookwarden.cdx.json /
 USER 65532:65532
 # For `run`, and for `health`, which learns from it where to ask.
 ENV HOOKWARDEN_CONFIG=/etc/hookwarden/hookwarden.toml

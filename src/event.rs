@@ -16,6 +16,7 @@ use crate::{
     config::Delivery as Handover,
     identity::{EventId, EventType},
     json::Document,
+    outgoing::JSON,
     scheme::Proof,
     source::{Route, Source},
     store::OpenWindow,
@@ -152,9 +153,10 @@ impl Verified {
     #[must_use]
     pub fn delivery(self, document: Document) -> Arc<Delivery> {
         let Self { arrival, proof } = self;
-        // A copy: the value itself holds all of the buffer that the head came in.
-        let content_type = |headers: &HeaderMap| {
-            headers.get(CONTENT_TYPE).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok())
+        // Not the value itself: it holds all of the buffer that the head came in.
+        let content_type = |headers: &HeaderMap| match headers.get(CONTENT_TYPE)? {
+            value if *value == JSON => Some(JSON),
+            value => HeaderValue::from_bytes(value.as_bytes()).ok(),
         };
         Arc::new(Delivery {
             verification: arrival.source.verification(&proof),

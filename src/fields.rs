@@ -34,10 +34,36 @@ impl Fields {
     /// Adds a field, if there can be one of that text.
     pub fn text(&mut self, name: &'static str, text: &str) {
         if fits(text.as_bytes()) {
-            for piece in [name, ": ", text, "\r\n"] {
-                self.0.extend_from_slice(piece.as_bytes());
-            }
+            self.line(name, text);
         }
+    }
+
+    /// Adds a field of any text: what is no visible ASCII, `"` and `%` are percent-encoded (CloudEvents HTTP binding
+    /// §3.1.3.2).
+    pub fn encoded(&mut self, name: &'static str, text: &str) {
+        const HEX: &[u8; 16] = b"0123456789ABCDEF";
+        let encodes = |byte: u8| matches!(byte, b'"' | b'%' | ..=0x20 | 0x7F..);
+        if !text.bytes().fold(false, |any, byte| any | encodes(byte)) {
+            return self.line(name, text);
+        }
+        self.add(name, |out| {
+            for byte in text.bytes() {
+                if encodes(byte) {
+                    let digits = [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]);
+                    out.extend_from_slice(&[b'%', digits[0], digits[1]]);
+                } else {
+                    out.push(byte);
+                }
+            }
+        });
+    }
+
+    /// Adds a field whose text fits.
+    fn line(&mut self, name: &'static str, text: &str) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.extend_from_slice(b"\r\n");
     }
 
     /// Ends the fields with an empty line, and adds the body if there is room for it: whether there was.
@@ -58,7 +84,8 @@ impl Fields {
     }
 }
 
-/// Whether a value holds no control character but tabs. Eight bytes at a time: nearly all hold none at all.
+/// Whether a value holds no control character but tabs. Eight bytes at a time, the last of them with some of those before:
+/// nearly all hold none at all.
 fn fits(value: &[u8]) -> bool {
     const EACH: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * EACH;
@@ -68,10 +95,9 @@ fn fits(value: &[u8]) -> bool {
         let (low, delete) = (word.wrapping_sub(0x20 * EACH), (word ^ (0x7f * EACH)).wrapping_sub(EACH));
         (low & !word | delete & !(word ^ (0x7f * EACH))) & HIGH
     };
-    let (words, rest) = value.as_chunks();
-    let plain = words.iter().fold(0, |all, bytes| all | controls(bytes)) == 0;
+    let plain = |last| value.as_chunks().0.iter().fold(controls(last), |all, word| all | controls(word)) == 0;
     let fits = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
-    (if plain { rest } else { value }).iter().all(fits)
+    value.last_chunk().is_some_and(plain) || value.iter().all(fits)
 }
 
 /// Shows how long they are: values may hold a signature.
@@ -97,6 +123,18 @@ mod tests {
         fields.text("c", "");
         assert_eq!(fields.as_bytes(), "a: canary 1\r\nb: é\t\r\nc: \r\n".as_bytes());
         assert!(!format!("{fields:?}").contains("canary"));
+    }
+
+    #[test]
+    fn values_are_encoded_as_in_the_binding_s_example() {
+        let encoded = |text: &str| {
+            let mut fields = Fields::behind("", 64);
+            fields.encoded("a", text);
+            String::from_utf8(fields.0).unwrap()
+        };
+        assert_eq!(encoded("Euro € 😀"), "a: Euro%20%E2%82%AC%20%F0%9F%98%80\r\n");
+        assert_eq!(encoded("a\"b%c\r\n\0\t\u{7f}~!"), "a: a%22b%25c%0D%0A%00%09%7F~!\r\n");
+        assert_eq!(encoded("~!"), "a: ~!\r\n");
     }
 
     #[test]

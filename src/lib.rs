@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod ascii;
 pub mod assemble;
 pub mod cli;
 pub mod clock;

@@ -12,8 +12,6 @@ use crate::{
     upstream::{Outgoing, Signer},
 };
 
-const AGENT: &str = concat!("hookwarden/", env!("CARGO_PKG_VERSION"));
-
 /// The content type of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -54,6 +52,5 @@ pub fn signed(
     // Writing into a Vec does not fail.
     head.add("x-forwarded-for", |out| write!(out, "{}", about.client).unwrap_or_default());
     head.add("content-type", |out| out.extend_from_slice(about.content_type.as_bytes()));
-    head.text("user-agent", AGENT);
     Outgoing::new(head, body)
 }

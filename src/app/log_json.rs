@@ -1,9 +1,6 @@
 //! A log line as JSON: time, level, message and fields, target. Written as it is visited, without a map in between.
 
-use std::{
-    fmt::{self, Debug, Write},
-    io::Write as _,
-};
+use std::fmt::{self, Debug, Write};
 
 use tracing::{
     Event, Subscriber,
@@ -31,9 +28,9 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut line = Line(Vec::with_capacity(LINE_BYTES));
+        let mut line = Line(String::with_capacity(LINE_BYTES));
         line.raw("{\"timestamp\":\"");
-        time::write_millis(&mut line.0, self.clock.now());
+        line.raw(&time::millis(self.clock.now()));
         line.raw("\",\"level\":\"");
         line.raw(event.metadata().level().as_str());
         line.raw("\"");
@@ -41,16 +38,16 @@ where
         line.raw(",\"target\":\"");
         line.escaped(event.metadata().target());
         line.raw("\"}\n");
-        out.write_str(str::from_utf8(&line.0).map_err(|_| fmt::Error)?)
+        out.write_str(&line.0)
     }
 }
 
-/// A line so far. Writing into a Vec does not fail.
-struct Line(Vec<u8>);
+/// A line so far. Writing into a String does not fail.
+struct Line(String);
 
 impl Line {
     fn raw(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
+        self.0.push_str(text);
     }
 
     /// Begins a member. Names are our own: without `r#` they need no escaping.

@@ -160,7 +160,9 @@ mod tests {
                 let identities: BTreeSet<String> = (0..3)
                     .map(|_| {
                         let document = Document::parse(sample.next().unwrap()).unwrap();
-                        let [reading] = &plan.read(&document, Extent::Data).unwrap()[..] else { panic!("one event") };
+                        let [reading] = &plan.read(&document, Extent::Data).unwrap()[..] else {
+                            panic!("one event")
+                        };
                         assert_eq!(*reading.name, **event, "{vendor}");
                         match &reading.identity {
                             Identity::Fixed(id) => id.to_string(),

@@ -1,8 +1,10 @@
 //! Event ids: derived, never taken over, so that retries, two replicas and two subscriptions to the same event agree.
 
-use std::{fmt, ops::Deref};
+use std::fmt;
 
 use sha2::{Digest, Sha256};
+
+use crate::ascii::Ascii;
 
 /// An event's id: `hw1_` and 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,10 +13,6 @@ pub struct EventId([u8; 16]);
 /// Stands before the digits, and tells how the id was made.
 const PREFIX: &str = "hw1_";
 const TEXT_BYTES: usize = PREFIX.len() + 32;
-
-/// An id as it is written.
-#[derive(Clone, Copy, Debug)]
-pub struct IdText([u8; TEXT_BYTES]);
 
 /// Puts an id together from parts (identity event §5.3): each part goes in with its length in front (u32, big endian),
 /// so that no two lists of parts look alike; null is a length of `FF FF FF FF`.
@@ -68,27 +66,18 @@ impl EventId {
 
     /// As it is written.
     #[must_use]
-    pub fn text(self) -> IdText {
+    pub fn text(self) -> Ascii<TEXT_BYTES> {
         let mut text = [0; TEXT_BYTES];
         text[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
         // Unwrap safety: 16 bytes are 32 hex digits.
         hex::encode_to_slice(self.0, &mut text[PREFIX.len()..]).expect("room for 32 digits");
-        IdText(text)
+        Ascii::new(text, TEXT_BYTES)
     }
 
     /// 128 bits that stand for the event.
     #[must_use]
     pub fn key(self) -> u128 {
         u128::from_be_bytes(self.0)
-    }
-}
-
-impl Deref for IdText {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        // Unwrap safety: hex digits behind the prefix.
-        std::str::from_utf8(&self.0).expect("ASCII")
     }
 }
 

@@ -2,7 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp, civil, tz::Offset};
 
-use crate::json::{Document, Index, Kind};
+use crate::{
+    ascii::Ascii,
+    json::{Document, Index, Kind},
+};
+
+/// Longest time, written.
+const TEXT_BYTES: usize = 30;
 
 /// A vendor's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +16,7 @@ pub struct Reading {
     pub at: Timestamp,
     /// Nothing was lost: the text can be told from the time. Otherwise the original stays in `unmapped`.
     pub exact: bool,
-    /// The text is the very one that [`write()`] makes of the time.
+    /// The text is the very one that [`text()`] makes of the time.
     pub ours: bool,
 }
 
@@ -29,7 +35,7 @@ pub fn from_text(text: &str) -> Option<Reading> {
     (reading.at >= Timestamp::UNIX_EPOCH).then_some(reading)
 }
 
-/// Whether a text is a time in just the form that [`write()`] gives it, whole seconds: told without making a time of it.
+/// Whether a text is a time in just the form that [`text()`] gives it, whole seconds: told without making a time of it.
 #[must_use]
 pub fn is_ours(text: &[u8]) -> bool {
     let Ok(text) = <&[u8; 20]>::try_from(text) else { return false };
@@ -53,8 +59,9 @@ pub fn is_ours(text: &[u8]) -> bool {
     !odd && (day <= 28 || civil::Date::new(year, month as i8, day as i8).is_ok())
 }
 
-/// Writes `YYYY-MM-DDTHH:MM:SS[.fff[fff[fff]]]Z` with the fewest digits that keep the value.
-pub fn write(out: &mut Vec<u8>, at: Timestamp) {
+/// `YYYY-MM-DDTHH:MM:SS[.fff[fff[fff]]]Z` with the fewest digits that keep the value.
+#[must_use]
+pub fn text(at: Timestamp) -> Ascii<TEXT_BYTES> {
     let nanos = at.subsec_nanosecond();
     let digits = match nanos {
         0 => 0,
@@ -62,20 +69,21 @@ pub fn write(out: &mut Vec<u8>, at: Timestamp) {
         _ if nanos % 1_000 == 0 => 6,
         _ => 9,
     };
-    write_digits(out, at, digits);
+    written(at, digits)
 }
 
-/// Writes a time of ours: always three digits of a second.
-pub fn write_millis(out: &mut Vec<u8>, at: Timestamp) {
-    write_digits(out, at, 3);
+/// A time of ours: always three digits of a second.
+#[must_use]
+pub fn millis(at: Timestamp) -> Ascii<TEXT_BYTES> {
+    written(at, 3)
 }
 
 /// `digits`: of a fraction of a second, 0, 3, 6 or 9.
-fn write_digits(out: &mut Vec<u8>, at: Timestamp, digits: usize) {
+fn written(at: Timestamp, digits: usize) -> Ascii<TEXT_BYTES> {
     let at = Offset::UTC.to_datetime(at);
-    let mut text = *b"0000-00-00T00:00:00.000000000Z";
+    let mut ascii = *b"0000-00-00T00:00:00.000000000Z";
     let mut number = |range: std::ops::Range<usize>, mut value: u32| {
-        for place in text[range].iter_mut().rev() {
+        for place in ascii[range].iter_mut().rev() {
             *place = b'0' + (value % 10) as u8;
             value /= 10;
         }
@@ -90,8 +98,8 @@ fn write_digits(out: &mut Vec<u8>, at: Timestamp, digits: usize) {
     if digits > 0 {
         number(20..29, at.subsec_nanosecond().unsigned_abs());
     }
-    text[seconds_end] = b'Z';
-    out.extend_from_slice(&text[..=seconds_end]);
+    ascii[seconds_end] = b'Z';
+    Ascii::new(ascii, seconds_end + 1)
 }
 
 /// `YYYY-MM-DD`, one byte, `HH:MM:SS` and what follows: numbers, whether there is such a time or not.
@@ -234,11 +242,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<(String, bool)> {
-        from_text(text).map(|reading| {
-            let mut out = Vec::new();
-            write(&mut out, reading.at);
-            (String::from_utf8(out).unwrap(), reading.exact)
-        })
+        from_text(text).map(|reading| (super::text(reading.at).to_string(), reading.exact))
     }
 
     #[test]
@@ -327,9 +331,7 @@ mod tests {
             ("2024-01-15T10:35:00Z", "2024-01-15T10:35:00.000Z"),
             ("2024-01-15T10:35:00.0019Z", "2024-01-15T10:35:00.001Z"),
         ] {
-            let mut out = Vec::new();
-            write_millis(&mut out, at.parse().unwrap());
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            assert_eq!(&*millis(at.parse().unwrap()), expected);
         }
     }
 

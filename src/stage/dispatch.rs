@@ -11,6 +11,7 @@ use super::{
     store::{record, store},
 };
 use crate::{
+    ascii::Ascii,
     cloudevent::{Envelope, STRUCTURED},
     config::Delivery,
     event::{Claimed, Sent},
@@ -24,6 +25,9 @@ use crate::{
 
 /// Room for the envelope and the members of `data` beside the vendor's own.
 const ENVELOPE_BYTES: usize = 2048;
+
+/// Bytes of a `traceparent`.
+const TRACE_BYTES: usize = 55;
 
 /// Kept back from the vendor's time budget, for the answer to reach it.
 pub(super) const ANSWER_MARGIN: Duration = Duration::from_millis(250);
@@ -137,10 +141,10 @@ pub(super) const fn event_bytes(body_bytes: usize) -> usize {
 }
 
 /// A trace of our own (W3C Trace Context, version 00): the vendor's is not trusted.
-pub(super) fn traceparent() -> String {
-    let mut text = *b"00-________________________________-________________-01";
+pub(super) fn traceparent() -> Ascii<TRACE_BYTES> {
+    let mut text: [u8; TRACE_BYTES] = *b"00-________________________________-________________-01";
     // Unwrap safety: two digits for each byte.
     hex::encode_to_slice(fastrand::u128(1..).to_be_bytes(), &mut text[3..35]).expect("32 digits");
     hex::encode_to_slice(fastrand::u64(1..).to_be_bytes(), &mut text[36..52]).expect("16 digits");
-    String::from_utf8_lossy(&text).into_owned()
+    Ascii::new(text, TRACE_BYTES)
 }

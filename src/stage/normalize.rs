@@ -52,7 +52,8 @@ fn read(gateway: &Gateway, mut verified: Verified) -> Result<(Arc<Delivery>, Vec
     let beyond = document.structure_bytes().saturating_sub(verified.body().len());
     verified.hold(hold(&gateway.shared.body_bytes, beyond.min(gateway.structure_bytes_max))?);
     let source = verified.source();
-    let readings = source.plan.read(&document, source.wanted()).map_err(|error| malformed(error.to_string()))?;
+    let readings =
+        source.plan.read(&document, source.wanted()).map_err(|error| malformed(error.to_string()))?;
     let signed_at = verified.proof().signed_at();
     let body_is_signed = verified.proof().assurance() >= Assurance::SignedWeak;
     for reading in &readings {

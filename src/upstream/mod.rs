@@ -37,6 +37,8 @@ use self::{
 };
 use crate::{clock::Clock, fields::Fields, limit::Budget};
 
+const AGENT: &str = concat!("hookwarden/", env!("CARGO_PKG_VERSION"));
+
 /// Longest time to connect, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -287,7 +289,7 @@ fn opening(target: &Target) -> String {
     let authority = target.authority();
     // Unwrap safety: a target is visible ASCII.
     let host = authority.to_str().expect("visible ASCII");
-    format!("POST {} HTTP/1.1\r\nhost: {host}\r\n", target.path())
+    format!("POST {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\n", target.path())
 }
 
 impl fmt::Debug for Upstream {

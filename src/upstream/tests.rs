@@ -14,7 +14,7 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring},
 };
 
-use super::{Delivered, Failure, Options, Outgoing, Roots, Upstream};
+use super::{AGENT, Delivered, Failure, Options, Outgoing, Roots, Upstream};
 use crate::clock::Clock;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -79,7 +79,7 @@ async fn outcome(text: &str, options: Options) -> Result<Delivered, Failure> {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_and_only_host_and_length_are_added() {
+async fn a_connection_is_used_again_and_only_host_agent_and_length_are_added() {
     let (listener, upstream) = listen(Options::default()).await;
     let host = listener.local_addr().unwrap();
     let app = async {
@@ -92,7 +92,7 @@ async fn a_connection_is_used_again_and_only_host_and_length_are_added() {
     let (outcomes, (requests, _stream)) = tokio::join!(deliveries, app);
     assert_eq!(outcomes, [Ok(Delivered { status: StatusCode::OK, attempts: 1 }); 2]);
     let expected = format!(
-        "POST /hook?x=1 HTTP/1.1\r\nhost: {host}\r\nwebhook-id: hw1_a\r\ncontent-length: 2\r\n\r\n{{}}"
+        "POST /hook?x=1 HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\nwebhook-id: hw1_a\r\ncontent-length: 2\r\n\r\n{{}}"
     );
     assert_eq!(requests, [expected.clone(), expected]);
     let now = Instant::now();

@@ -142,11 +142,7 @@ impl<'a> Encoder<'a> {
         match field {
             SCHEMA_VERSION => write::string(out, VERSION),
             EVENT => write::string(out, reading.event_type.as_str()),
-            RECEIVED_AT => {
-                out.push(b'"');
-                time::write_millis(out, self.received_at);
-                out.push(b'"');
-            }
+            RECEIVED_AT => write::string(out, &time::millis(self.received_at)),
             TIME_SOURCE => {
                 write::string(out, if reading.occurred_at.is_some() { "vendor" } else { "received" })
             }
@@ -221,11 +217,7 @@ impl<'a> Encoder<'a> {
             Value::Word(word) => write::string(out, word),
             Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
             Value::Time(_, Some(at)) => out.extend_from_slice(document.raw_bytes(*at)),
-            Value::Time(at, None) => {
-                out.push(b'"');
-                time::write(out, *at);
-                out.push(b'"');
-            }
+            Value::Time(at, None) => write::string(out, &time::text(*at)),
             Value::Number(text) => out.extend_from_slice(text.as_bytes()),
             Value::List(list) => {
                 out.push(b'[');
