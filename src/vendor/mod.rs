@@ -182,7 +182,7 @@ impl Plan {
     ///
     /// A member that the mapping reads stands twice, or the array is too long.
     pub fn read(&self, document: &Document, extent: Extent) -> Result<Vec<Reading>, Unreadable> {
-        let whole = self.paths.read(document, None)?;
+        let whole = self.paths.read(document, None, extent)?;
         let array = self.items.and_then(|slot| whole.document().get(slot));
         let Some(array) = array.filter(|at| document.kind(*at) == Kind::Array) else {
             return Ok(vec![self.event(document, &whole, None, extent)]);
@@ -191,7 +191,7 @@ impl Plan {
             return Err(Unreadable::TooMany);
         }
         let event = |item| {
-            let found = self.paths.read(document, Some(item))?;
+            let found = self.paths.read(document, Some(item), extent)?;
             Ok(self.event(document, &found, Some((array, item)), extent))
         };
         document.elements(array).map(event).collect()

@@ -1,6 +1,7 @@
 //! All pointers that a vendor's mapping reads, as one tree, so that one walk over the document finds them all and sees
 //! when a member that is read stands there twice.
 
+use super::Extent;
 use crate::json::{Document, Duplicate, Index, Kind};
 
 /// Longest list, in elements, that is mapped element by element; a longer one stays whole in `unmapped`.
@@ -138,12 +139,18 @@ impl Paths {
         new
     }
 
-    /// Finds every pointer's value in the document; `item` is the current item of a delivery with several events.
+    /// Finds every pointer's value in the document; `item` is the current item of a delivery with several events. Inside the
+    /// elements of lists, only if all of `data` is wanted: no attribute comes from there.
     ///
     /// # Errors
     ///
     /// A member on one of the paths stands twice in its object.
-    pub(super) fn read(&self, document: &Document, item: Option<Index>) -> Result<Found, Duplicate> {
+    pub(super) fn read(
+        &self,
+        document: &Document,
+        item: Option<Index>,
+        extent: Extent,
+    ) -> Result<Found, Duplicate> {
         let mut found = Found { places: vec![NOTHING; self.steps.len()], elements: Vec::new() };
         let mut arrays = Vec::new();
         Walk { document, item, places: &mut found.places, arrays: &mut arrays }.step(
@@ -151,7 +158,7 @@ impl Paths {
             Document::ROOT,
             ROOT,
         )?;
-        for (array, at) in arrays {
+        for (array, at) in arrays.into_iter().filter(|_| extent == Extent::Data) {
             let Some(each) = &self.steps[usize::from(array)].each else { continue };
             for element in document.elements(at) {
                 let start = found.places.len();
@@ -302,7 +309,7 @@ mod tests {
             let mut paths = Paths::default();
             let slots = names.map(|name| paths.add(&format!("/{name}")));
             let document = Document::parse(format!(r#"{{"{name}":1}}"#).into()).unwrap();
-            let found = paths.read(&document, None).unwrap();
+            let found = paths.read(&document, None, Extent::Data).unwrap();
             for (at, slot) in slots.into_iter().enumerate() {
                 assert_eq!(found.document().get(slot).is_some(), at == own, "{name:?}: {:?}", names[at]);
             }
@@ -312,7 +319,7 @@ mod tests {
                 .filter(|other| *other != name)
                 .map(|other| others.add(&format!("/{other}")))
                 .collect();
-            let found = others.read(&document, None).unwrap();
+            let found = others.read(&document, None, Extent::Data).unwrap();
             assert!(slots.iter().all(|slot| found.document().get(*slot).is_none()), "{name:?}");
         }
     }

@@ -58,13 +58,16 @@ fn built_in_files_compile_and_their_samples_are_understood() {
 #[test]
 fn a_member_that_is_read_may_stand_only_once() {
     let plan = plan("sendauth");
-    let twice = |body: &str| {
+    let read = |body: &str, extent| {
         let document = Document::parse(Bytes::copy_from_slice(body.as_bytes())).expect("JSON");
-        plan.read(&document, Extent::Data).is_err()
+        plan.read(&document, extent)
     };
+    let twice = |body: &str| read(body, Extent::Data).is_err();
     assert!(twice(r#"{"id":"a","authGroup":{},"id":"b"}"#));
     assert!(twice(r#"{"id":"a","authGroup":{},"\u0069d":"b"}"#));
-    assert!(twice(r#"{"id":"a","transactions":[{"state":"verified","state":"denied"}]}"#));
+    let inside = r#"{"id":"a","transactions":[{"state":"verified","state":"denied"}]}"#;
+    assert!(twice(inside));
+    assert!(read(inside, Extent::Attributes).is_ok(), "nobody reads it");
     assert!(!twice(r#"{"id":"a","authGroup":{},"other":1,"other":2}"#));
 }
 
