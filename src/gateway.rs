@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
@@ -22,6 +21,7 @@ use crate::{
     metrics::Metrics,
     source::{App, Source},
     store::Memory,
+    units::Network,
 };
 
 /// Most refusals that are remembered for the admin API.
@@ -36,7 +36,7 @@ pub struct Gateway {
     /// By name.
     pub apps: BTreeMap<String, Arc<App>>,
     /// Networks whose word on the client's address counts.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<Network>,
     pub per_address: Arc<PerAddress>,
     pub body_bytes_max: usize,
     /// Most bytes that a body's structure takes of those held at once, beyond as many as the body has: so that alone, the

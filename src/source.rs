@@ -8,7 +8,6 @@ use std::{
 };
 
 use http::StatusCode;
-use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -19,6 +18,7 @@ use crate::{
     limit::Budget,
     metrics::{RouteMetrics, SourceMetrics},
     scheme::{Assurance, Proof, Verifier},
+    units::Network,
     upstream::{Format, Signer, Upstream},
     vendor::{Extent, Plan, Reading, encode::Verification},
 };
@@ -33,7 +33,7 @@ pub struct Source {
     /// False: what fails verification goes on, marked so.
     pub enforce: bool,
     /// Client networks; none set means any.
-    pub allow: Option<Vec<IpNet>>,
+    pub allow: Option<Vec<Network>>,
     pub budget: Option<Arc<Budget>>,
     pub origin: Origin,
     pub routes: Vec<Route>,

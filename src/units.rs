@@ -1,7 +1,8 @@
 //! The quantities ops write in the config: `"10s"`, `"1MiB"`, `"600/m burst 200"`. Parsed once, then typed.
 
-use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,12 @@ pub enum Rate {
     Limited { count: NonZeroU32, per: Period, burst: NonZeroU32 },
 }
 
+/// Whose addresses: a network (`"192.0.2.0/24"`), or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Network(IpNet);
+
 /// The unit of time in a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
@@ -44,6 +51,9 @@ const SPAN: Expected = Expected(r#"expected a duration such as "500ms", "10s", "
 const SIZE: Expected = Expected(r#"expected a size such as "512B", "16KiB", "1MiB" or "1GiB""#);
 const RATE: Expected =
     Expected(r#"expected a rate such as "100/s", "600/m burst 200" (at most 1000000 each) or "unlimited""#);
+
+const NETWORK: Expected =
+    Expected(r#"expected a network such as "192.0.2.0/24" or "2001:db8::/32", or an address"#);
 
 /// Largest count and burst: what GCRA still computes without overflow, even by the hour.
 const RATE_MAX: u32 = 1_000_000;
@@ -211,6 +221,30 @@ impl Period {
     }
 }
 
+// === impl Network ===
+
+impl Network {
+    #[must_use]
+    pub fn contains(&self, address: &IpAddr) -> bool {
+        self.0.contains(address)
+    }
+}
+
+impl FromStr for Network {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let one = |_| text.parse::<IpAddr>().map(IpNet::from);
+        text.parse().or_else(one).map(Self).map_err(|_| NETWORK)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 macro_rules! through_text {
     ($($name:ty),*) => {$(
         impl TryFrom<String> for $name {
@@ -226,7 +260,7 @@ macro_rules! through_text {
         }
     )*};
 }
-through_text!(Span, Size, Rate);
+through_text!(Span, Size, Rate, Network);
 
 #[cfg(test)]
 mod tests {
@@ -244,12 +278,20 @@ mod tests {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }
         assert_eq!("1m30s".parse::<Span>().unwrap().0, Duration::from_secs(90));
+        for (text, written) in
+            [("10.0.0.0/8", "10.0.0.0/8"), ("192.0.2.1", "192.0.2.1/32"), ("::1", "::1/128")]
+        {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), written);
+        }
     }
 
     #[test]
     fn what_is_not_a_quantity_is_refused() {
         for text in ["", "10", "s", "-1s", "1.5s", "10 s", "99999999999999999999s", "1w"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+        for text in ["", "10.0.0.0/33", "10.0.0", "example.com", "[::1]", "10.0.0.1:80"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
         }
         for text in ["", "1", "MiB", "1mb", "-1B", "99999999999GiB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");

@@ -12,7 +12,11 @@ use super::{
     receiver::Receiver,
     say,
 };
-use crate::{app, vendor};
+use crate::{
+    app,
+    upstream::{Target, TargetError},
+    vendor,
+};
 
 /// Variable with the secret the app verifies by.
 const APP_SECRET: &str = "APP_WEBHOOK_SECRET";
@@ -24,7 +28,7 @@ const APP_SECRET: &str = "APP_WEBHOOK_SECRET";
 #[derive(Args, Debug)]
 pub(super) struct Listen {
     /// The app's URL. It verifies by APP_WEBHOOK_SECRET, or by the secret shown. Without it, events are printed as JSON
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = app_url)]
     forward_to: Option<String>,
     /// Address and port to listen on; loopback, unless every vendor's secret is set
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
@@ -69,6 +73,11 @@ impl Listen {
             failed = show(receiver) => Err(failed),
         }
     }
+}
+
+/// Found here, a mistake is told of the flag, not of the configuration that is made of it.
+fn app_url(text: &str) -> Result<String, TargetError> {
+    text.parse::<Target>().map(|_| text.to_owned())
 }
 
 /// All built-in vendors.

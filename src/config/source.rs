@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -11,7 +10,7 @@ use crate::{
     identity::{EventType, Severity},
     scheme,
     secret::SecretRef,
-    units::{Rate, Span},
+    units::{Network, Rate, Span},
 };
 
 /// `[sources.NAME]`. Its Debug shows nothing: it may hold a literal secret.
@@ -41,9 +40,8 @@ pub struct SourceSettings {
     /// `false`: report only. What fails verification is forwarded with `hwassurance: none`, counted and logged.
     /// Default `true`.
     pub enforce: Option<bool>,
-    /// Client networks to accept requests from. Default: any.
-    #[schemars(with = "Option<Vec<String>>")]
-    pub allow: Option<Vec<IpNet>>,
+    /// Client networks or addresses to accept requests from. Default: any.
+    pub allow: Option<Vec<Network>>,
     /// Budget of verified, new events; forgeries and duplicates do not spend it. Default: none.
     pub rate: Option<Rate>,
     /// How an event is handed over: `direct` or `inbox`. Default: `inbox` if `inbox.url` is set, else `direct`.

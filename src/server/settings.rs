@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::units::{Size, Span};
+use crate::units::{Network, Size, Span};
 
 /// The listener vendors call, and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -21,9 +20,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Serve https. Files are read again when they change.
     pub tls: Option<TlsSettings>,
-    /// Networks whose `Forwarded` and `X-Forwarded-For` are believed, read from the right.
-    #[schemars(with = "Vec<String>")]
-    pub trusted_proxies: Vec<IpNet>,
+    /// Networks or addresses whose `Forwarded` and `X-Forwarded-For` are believed, read from the right.
+    pub trusted_proxies: Vec<Network>,
     /// Most connections open at once. When one more comes, the one without a request for longest is closed.
     pub connections_max: NonZeroUsize,
     /// Most requests worked on at once, from when their bodies are here; more are answered 503.

@@ -6,12 +6,12 @@ use http::{
     HeaderMap, HeaderName, Method, Request,
     header::{CONTENT_ENCODING, CONTENT_TYPE, FORWARDED},
 };
-use ipnet::IpNet;
 
 use crate::{
     event::{Intake, Routed},
     gateway::Gateway,
     rejection::{Code, Rejection},
+    units::Network,
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -59,7 +59,7 @@ fn media_type(headers: &HeaderMap) -> Result<(), Rejection> {
 /// The client's address: the peer's, unless that is a trusted proxy. Then the word of proxies counts, read from the
 /// right, up to the first address that is none of them. Where that word cannot be read, or `Forwarded` and
 /// `X-Forwarded-For` say different things (a proxy that writes only one of them lets the other through), it is the peer's.
-fn client(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+fn client(peer: SocketAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = peer.ip().to_canonical();
     if !is_trusted(&peer) {
