@@ -70,7 +70,6 @@ fn listed(what: &str, known: &[&str]) -> Option<String> {
 fn own_words(message: &str) -> &str {
     match message {
         "invalid socket address syntax" => ADDRESS,
-        "invalid IP address syntax" => r#"expected a network such as "10.0.0.0/8" or "2001:db8::/32""#,
         _ if message.starts_with("expected ") => message,
         _ => UNFIT,
     }

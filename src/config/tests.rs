@@ -115,7 +115,7 @@ fn wrong_values_are_explained_without_being_repeated() {
         ),
         (
             "[sources.a]\nallow = ['10.0.0.0/64']",
-            "expected a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"",
+            "expected a network such as \"192.0.2.0/24\" or \"2001:db8::/32\", or an address",
         ),
         ("[sources.a]\nseverity_overrides = { 'user.create' = 'low' }", "unknown key `user.create`"),
         ("[sources.'a b']", "a name is 1 to 64 of `a-z A-Z 0-9 - _ .` and begins with a letter or digit"),

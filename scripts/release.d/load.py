@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""What a gateway does most, for scripts/release to count: deliveries of all vendors, one behind the other over kept
+connections, to apps that take them at once, in every format; a few copies and forgeries among them.
+
+    load.py BINARY SECONDS
+"""
+
+import asyncio
+import json
+import random
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "soak.d"))
+
+import vendors  # noqa: E402
+
+CONNECTIONS = 32
+SECRET = "a-secret-of-the-load-0001"
+FORMATS = ("raw", "cloudevents", "cloudevents-binary")
+COPIES, FORGERIES = 0.1, 0.05
+# Elements of a SendAuth approval's list, one of them at random: most deliveries are of one to two kilobytes, some long.
+TRANSACTIONS = (1, 2, 3, 3, 4, 40)
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+PATIENCE_S = 60
+
+
+def config(app, port):
+    text = f'public_url = "{vendors.PUBLIC_URL}"\nlimits.per_ip = "unlimited"\nlog.format = "json"\n'
+    text += f'server = {{ listen = "127.0.0.1:{port}", workers = 1 }}\nadmin.listen = "127.0.0.1:0"\n'
+    for form in FORMATS:
+        text += f'[upstreams.{form}]\nurl = "http://127.0.0.1:{app}/{form}"\nformat = "{form}"\nsecret = "{SECRET}"\n'
+        for vendor in vendors.NAMES:
+            text += f'[sources.{vendor}-{form}]\nvendor = "{vendor}"\nupstream = "{form}"\nsecret = "{SECRET}"\n'
+            if vendor == "authalert":
+                text += f'verify = {{ header = "{vendors.HEADERS[vendor]}" }}\n'
+    return text
+
+
+def delivery(number):
+    """A request with a body of its own."""
+    vendor = random.choice((*vendors.NAMES, "sendauth", "sendauth", "sendauth", "sendauth"))
+    body = vendors.body(vendor, number, f"user-{number % 100}", 0)
+    if vendor == "sendauth":
+        state = {"state": "verified", "createdAt": "2024-01-15T10:30:00Z", "completedAt": "2024-01-15T10:35:00Z"}
+        user = {"approver": {"id": "user-2", "email": "grace@example.com"}, "ip": "192.0.2.7", "location": "Zürich"}
+        elements = [{"id": f"transaction-{n}", **state, **user} for n in range(random.choice(TRANSACTIONS))]
+        body = json.dumps({**json.loads(body), "transactions": elements}, ensure_ascii=False).encode()
+    path = f"/in/{vendor}-{random.choice(FORMATS)}"
+    secret = "forged" if random.random() < FORGERIES else SECRET
+    signature = vendors.signature(vendor, secret, path, body)
+    head = f"POST {path} HTTP/1.1\r\nhost: hooks.example.com\r\nuser-agent: {vendor}/1.0\r\naccept: */*\r\n"
+    head += f"content-type: application/json\r\n{vendors.HEADERS[vendor]}: {signature}\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+async def message(reader):
+    """Reads a message with a `content-length`."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    return head
+
+
+async def app(reader, writer):
+    try:
+        while await message(reader):
+            writer.write(OK)
+    except asyncio.IncompleteReadError:
+        writer.close()
+
+
+async def client(port, numbers, ends, statuses):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = delivery(next(numbers))
+    while time.monotonic() < ends:
+        writer.write(request)
+        status = (await message(reader)).split(b" ", 2)[1].decode()
+        statuses[status] = statuses.get(status, 0) + 1
+        if random.random() >= COPIES:
+            request = delivery(next(numbers))
+    writer.close()
+
+
+async def main(binary, seconds):
+    server = await asyncio.start_server(app, "127.0.0.1", 0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "hookwarden.toml")
+        path.write_text(config(server.sockets[0].getsockname()[1], port))
+        gateway = await asyncio.create_subprocess_exec(
+            binary, "run", "--config", str(path), env={}, stderr=asyncio.subprocess.PIPE, limit=1 << 20
+        )
+        try:
+            while b'"serving"' not in (line := await asyncio.wait_for(gateway.stderr.readline(), PATIENCE_S)):
+                if not line:
+                    raise SystemExit("the gateway does not start")
+            drained = asyncio.create_task(drain(gateway.stderr))
+            statuses, numbers, ends = {}, iter(range(10**9)), time.monotonic() + seconds
+            await asyncio.gather(*(client(port, numbers, ends, statuses) for _ in range(CONNECTIONS)))
+            gateway.send_signal(signal.SIGTERM)
+            code = await asyncio.wait_for(gateway.wait(), PATIENCE_S)
+            await drained
+        finally:
+            if gateway.returncode is None:
+                gateway.kill()
+    print(f"answers: {statuses}")
+    if code != 0 or not set(statuses) <= {"200", "401"}:
+        raise SystemExit(f"unexpected answers, or exit code {code}")
+
+
+async def drain(stream):
+    while await stream.read(1 << 16):
+        pass
+
+
+asyncio.run(main(sys.argv[1], float(sys.argv[2])))
