@@ -8,26 +8,31 @@ RUN apk add --no-cache bash build-base python3 && rustup component add llvm-tool
 FROM base AS tools
 RUN cargo install --locked --root /tools cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9
 
-FROM base AS build
+FROM base AS source
 COPY --from=tools /tools/bin/ /usr/local/cargo/bin/
 WORKDIR /build
 COPY Cargo.toml Cargo.lock config.example.toml ./
 COPY .cargo .cargo
+COPY benches benches
 COPY scripts scripts
 COPY src src
-ENV RUSTFLAGS="-C target-feature=+crt-static"
-# The binary names the crates it is made of, for scanners to read; the bill of materials says more of them.
-RUN scripts/release auditable
-RUN cargo cyclonedx --quiet --format json --spec-version 1.5
-# An image without a libc needs a binary that asks for none.
-RUN readelf --dynamic --program-headers target/profiled/release/hookwarden > /tmp/elf && ! grep -E 'NEEDED|INTERP' /tmp/elf
 
 # The bill of materials alone: docker build --target sbom --output . .
+FROM source AS bill
+RUN cargo cyclonedx --quiet --format json --spec-version 1.5
 FROM scratch AS sbom
-COPY --from=build /build/hookwarden.cdx.json /
+COPY --from=bill /build/hookwarden.cdx.json /
+
+FROM source AS build
+ENV RUSTFLAGS="-C target-feature=+crt-static"
+# The binary names the crates it is made of, for scanners to read; the bill of materials says more of them.
+RUN scripts/release auditable && mv target/profiled/*/release/hookwarden .
+# An image without a libc needs a binary that asks for none.
+RUN readelf --dynamic --program-headers hookwarden > /tmp/elf && ! grep -E 'NEEDED|INTERP' /tmp/elf
 
 FROM scratch
-COPY --from=build /build/target/profiled/release/hookwarden /build/hookwarden.cdx.json /
+COPY --from=build /build/hookwarden /
+COPY --from=bill /build/hookwarden.cdx.json /
 USER 65532:65532
 # For `run`, and for `health`, which learns from it where to ask.
 ENV HOOKWARDEN_CONFIG=/etc/hookwarden/hookwarden.toml

@@ -32,7 +32,7 @@ pub struct Source {
     pub verifier: Verifier,
     /// False: what fails verification goes on, marked so.
     pub enforce: bool,
-    /// Client networks; none set means any.
+    /// Networks clients may be in; none set means any.
     pub allow: Option<Vec<Network>>,
     pub budget: Option<Arc<Budget>>,
     pub origin: Origin,

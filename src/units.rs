@@ -234,7 +234,8 @@ impl FromStr for Network {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let one = |_| text.parse::<IpAddr>().map(IpNet::from);
+        // As clients are: an IPv4 address is never written as one of IPv6.
+        let one = |_| text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
         text.parse().or_else(one).map(Self).map_err(|_| NETWORK)
     }
 }
@@ -278,9 +279,12 @@ mod tests {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }
         assert_eq!("1m30s".parse::<Span>().unwrap().0, Duration::from_secs(90));
-        for (text, written) in
-            [("10.0.0.0/8", "10.0.0.0/8"), ("192.0.2.1", "192.0.2.1/32"), ("::1", "::1/128")]
-        {
+        for (text, written) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("192.0.2.1", "192.0.2.1/32"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+            ("::1", "::1/128"),
+        ] {
             assert_eq!(text.parse::<Network>().unwrap().to_string(), written);
         }
     }

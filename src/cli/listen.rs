@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::Args;
 
 use super::{
@@ -12,11 +12,7 @@ use super::{
     receiver::Receiver,
     say,
 };
-use crate::{
-    app,
-    upstream::{Target, TargetError},
-    vendor,
-};
+use crate::{app, upstream::Target, vendor};
 
 /// Variable with the secret the app verifies by.
 const APP_SECRET: &str = "APP_WEBHOOK_SECRET";
@@ -28,7 +24,7 @@ const APP_SECRET: &str = "APP_WEBHOOK_SECRET";
 #[derive(Args, Debug)]
 pub(super) struct Listen {
     /// The app's URL. It verifies by APP_WEBHOOK_SECRET, or by the secret shown. Without it, events are printed as JSON
-    #[arg(long, value_name = "URL", value_parser = app_url)]
+    #[arg(long, value_name = "URL")]
     forward_to: Option<String>,
     /// Address and port to listen on; loopback, unless every vendor's secret is set
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
@@ -42,6 +38,8 @@ impl Listen {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let vendors = vendors();
         refuse_public(self.listen, &vendors)?;
+        // Found here, a mistake is told of the flag, not of the configuration that is made of it.
+        self.forward_to.as_ref().map(|url| url.parse::<Target>()).transpose().context("--forward-to")?;
         let generated = signing_secret()?;
         let (app_url, app_secret, receiver) = match self.forward_to {
             Some(url) => (url, SecretAt::variable_or(APP_SECRET.to_owned(), || generated), None),
@@ -73,11 +71,6 @@ impl Listen {
             failed = show(receiver) => Err(failed),
         }
     }
-}
-
-/// Found here, a mistake is told of the flag, not of the configuration that is made of it.
-fn app_url(text: &str) -> Result<String, TargetError> {
-    text.parse::<Target>().map(|_| text.to_owned())
 }
 
 /// All built-in vendors.

@@ -92,7 +92,8 @@ async fn a_connection_is_used_again_and_only_host_agent_and_length_are_added() {
     let (outcomes, (requests, _stream)) = tokio::join!(deliveries, app);
     assert_eq!(outcomes, [Ok(Delivered { status: StatusCode::OK, attempts: 1 }); 2]);
     let expected = format!(
-        "POST /hook?x=1 HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\nwebhook-id: hw1_a\r\ncontent-length: 2\r\n\r\n{{}}"
+        "POST /hook?x=1 HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\n\
+         webhook-id: hw1_a\r\ncontent-length: 2\r\n\r\n{{}}"
     );
     assert_eq!(requests, [expected.clone(), expected]);
     let now = Instant::now();

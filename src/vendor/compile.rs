@@ -111,6 +111,25 @@ pub(super) struct Rules {
     pub keep: bool,
 }
 
+impl FieldPlan {
+    /// What the attributes are made of: members that become one, and those whose presence a literal among these waits for.
+    fn of_attributes(&self) -> Self {
+        let counts = |field| OF_ATTRIBUTES.contains(&field);
+        let literals = self.literals.iter().filter(|literal| counts(literal.field)).cloned();
+        let literals = literals.collect::<Vec<_>>();
+        let joined = |field| {
+            literals
+                .iter()
+                .filter_map(|literal| literal.joins)
+                .any(|(first, last)| (first..=last).contains(&field))
+        };
+        let assignments = self.assignments.iter();
+        let assignments =
+            assignments.filter(|assignment| counts(assignment.field) || joined(assignment.field));
+        Self { members: self.members, assignments: assignments.cloned().collect(), literals }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct WindowPlan {
     pub width: Duration,
@@ -301,15 +320,12 @@ impl Compiler<'_> {
             self.literal(&mut fields, kind, "user", &place);
         }
         fields.assignments.sort_by_key(|assignment| assignment.field);
-        let mut attributes = fields.clone();
-        attributes.assignments.retain(|assignment| OF_ATTRIBUTES.contains(&assignment.field));
-        attributes.literals.retain(|literal| OF_ATTRIBUTES.contains(&literal.field));
         EventPlan {
+            attributes: fields.of_attributes(),
             names: rule.names.clone(),
             when: self.slots(&[place[0], place[1], "when"], &rule.when),
             event_type: rule.event_type,
             fields,
-            attributes,
             subject,
             correlation,
             required: self.slots(&[place[0], place[1], "required"], &rule.required),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Mapping, Plan, Reading,
+    Extent, Mapping, Plan, Reading,
     convert::Value,
     map::Usage,
     unmapped::{Place, Redactor},
@@ -75,7 +75,7 @@ const OWN: [Field; 17] = [
     UNMAPPED,
 ];
 
-/// Appends the event's `data` to `out`.
+/// Appends the event's `data` to `out`; it was read to that extent.
 pub fn data(
     out: &mut Vec<u8>,
     plan: &Plan,
@@ -84,6 +84,7 @@ pub fn data(
     received_at: Timestamp,
     verification: &Verification,
 ) {
+    debug_assert_eq!(reading.extent, Extent::Data);
     let mut redactor = Redactor::new(document, &plan.redactions);
     let mut unmapped = Vec::new();
     let is_object = document.kind(Document::ROOT) == Kind::Object;

@@ -107,6 +107,7 @@ pub struct Reading {
     pub partition_key: Option<String>,
     pub occurred_at: Option<Timestamp>,
     pub test: bool,
+    extent: Extent,
     values: Values,
     usage: Usage,
     /// The element of the vendor's array that this event is.
@@ -175,8 +176,8 @@ pub enum Unreadable {
 }
 
 impl Plan {
-    /// Understands a document: one event, or as many as the vendor's array holds. What `extent` leaves out, [`encode::data`]
-    /// has no values for.
+    /// Understands a document: one event, or as many as the vendor's array holds. [`encode::data`] takes what was read as
+    /// [`Extent::Data`].
     ///
     /// # Errors
     ///
@@ -264,6 +265,7 @@ impl Plan {
             partition_key: PARTITION.into_iter().find_map(text),
             occurred_at,
             test: matches!(values.get(TEST), Some(Kept::Made(Value::Bool(true)))),
+            extent,
             values,
             usage,
             item,

@@ -72,6 +72,22 @@ fn a_member_that_is_read_may_stand_only_once() {
 }
 
 #[test]
+fn a_literal_joins_whatever_is_read() {
+    let file = r#"
+        title = "Own"
+        id = ["event", "/id"]
+        verify = { scheme = "none" }
+        name = [{ name = "{/type}" }]
+        event = [{ match = ["in"], type = "session.login", set = { "subject.id" = "service", "subject.email" = "/email" } }]
+    "#;
+    let plan =
+        Plan::compile("own", &toml::from_str(file).expect("TOML"), Options::default()).expect("compiles");
+    let subject = |body| read(&plan, body).1[0].subject.clone();
+    assert_eq!(subject(r#"{"id":"a","type":"in","email":"a@example.com"}"#).as_deref(), Some("user/service"));
+    assert_eq!(subject(r#"{"id":"a","type":"in"}"#), None);
+}
+
+#[test]
 fn what_is_picked_and_says_nothing_is_no_value() {
     let plan = plan("loginradius");
     let email = |value: &str| {

@@ -231,6 +231,10 @@ fn what_is_no_command_is_refused() {
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("there are: "), "{args:?}");
     }
+    let output = output(&["listen", "--forward-to", "ftp://user:canary@a/"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.starts_with("error: --forward-to: expected http://") && !said.contains("canary"), "{said}");
 }
 
 #[test]
