@@ -54,8 +54,8 @@ def delivery(number):
     secret = "forged" if random.random() < FORGERIES else SECRET
     signature = vendors.signature(vendor, secret, path, body)
     head = f"POST {path} HTTP/1.1\r\nhost: hooks.example.com\r\nuser-agent: {vendor}/1.0\r\naccept: */*\r\n"
-    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{vendors.HEADERS[vendor]}: {signature}\r\n\r\n"
-    return head.encode() + body
+    head += f"content-type: application/json\r\n{vendors.HEADERS[vendor]}: {signature}\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def message(reader):
