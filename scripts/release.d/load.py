@@ -6,18 +6,21 @@ connections, to apps that take them at once, in every format; a few copies and f
 """
 
 import asyncio
+import itertools
 import json
 import random
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "soak.d"))
 
 import vendors  # noqa: E402
+import wire  # noqa: E402
 
 CONNECTIONS = 32
 SECRET = "a-secret-of-the-load-0001"
@@ -53,24 +56,15 @@ def delivery(number):
     path = f"/in/{vendor}-{random.choice(FORMATS)}"
     secret = "forged" if random.random() < FORGERIES else SECRET
     signature = vendors.signature(vendor, secret, path, body)
-    head = f"POST {path} HTTP/1.1\r\nhost: hooks.example.com\r\nuser-agent: {vendor}/1.0\r\naccept: */*\r\n"
-    head += f"content-type: application/json\r\n{vendors.HEADERS[vendor]}: {signature}\r\n"
-    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
-
-
-async def message(reader):
-    """Reads a message with a `content-length`."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-    return head
+    headers = [("user-agent", f"{vendor}/1.0"), ("accept", "*/*"), ("content-type", "application/json")]
+    return wire.head(path, [*headers, (vendors.HEADERS[vendor], signature)], len(body)) + body
 
 
 async def app(reader, writer):
-    try:
-        while await message(reader):
-            writer.write(OK)
-    except asyncio.IncompleteReadError:
-        writer.close()
+    while found := await wire.read_head(reader):
+        await reader.readexactly(int(found[1]["content-length"]))
+        writer.write(OK)
+    writer.close()
 
 
 async def client(port, numbers, ends, statuses):
@@ -78,8 +72,7 @@ async def client(port, numbers, ends, statuses):
     request = delivery(next(numbers))
     while time.monotonic() < ends:
         writer.write(request)
-        status = (await message(reader)).split(b" ", 2)[1].decode()
-        statuses[status] = statuses.get(status, 0) + 1
+        statuses[(await wire.read_answer(reader)).status] += 1
         if random.random() >= COPIES:
             request = delivery(next(numbers))
     writer.close()
@@ -100,7 +93,7 @@ async def main(binary, seconds):
             port = int(json.loads(line)["listen"].rsplit(":", 1)[1])
             drained = asyncio.create_task(drain(gateway.stderr))
             random.seed(1)
-            statuses, numbers, ends = {}, iter(range(10**9)), time.monotonic() + seconds
+            statuses, numbers, ends = Counter(), itertools.count(), time.monotonic() + seconds
             await asyncio.gather(*(client(port, numbers, ends, statuses) for _ in range(CONNECTIONS)))
             gateway.send_signal(signal.SIGTERM)
             code = await asyncio.wait_for(gateway.wait(), PATIENCE_S)
@@ -108,8 +101,8 @@ async def main(binary, seconds):
         finally:
             if gateway.returncode is None:
                 gateway.kill()
-    print(f"answers: {statuses}")
-    if code != 0 or set(statuses) != {"200", "401"}:
+    print(f"answers: {dict(statuses)}")
+    if code != 0 or set(statuses) != {200, 401}:
         raise SystemExit(f"unexpected answers, or exit code {code}")
 
 

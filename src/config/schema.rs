@@ -27,10 +27,7 @@ pub(super) mod tests {
     use crate::{
         config::{load, secrets, secrets::SecretFields},
         secret::Secret,
-        vendor::{
-            self,
-            compile::{Options, Plan},
-        },
+        vendor::{self, Options, Plan},
     };
 
     const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");

@@ -1,139 +1,24 @@
 //! A vendor file becomes a [`Plan`]: pointers become slots, names become members, and what can't work is told with its
 //! place in the file.
 
-use std::{collections::BTreeMap, time::Duration};
-
 use super::{
-    format::{Contract, EventRule, Expr, Fields, Pick, Source, VendorFile},
+    OCCURRED_AT,
+    convert::{self, Passes, Value},
+    format::{Contract, EventRule, Expr, Fields, Source, VendorFile},
     paths::{Paths, Slot},
+    plan::{Assignment, EventPlan, FieldPlan, Literal, Options, Plan, Rules, WindowPlan},
     text::{IdPart, Template},
 };
-use crate::{
-    identity::{
-        EventType, Severity,
-        data::{Field, MEMBERS, Member, Shape},
-        redact::{Pattern, Redactions},
-    },
-    vendor::{
-        OCCURRED_AT, OF_ATTRIBUTES,
-        convert::{self, Passes, Value},
-    },
+use crate::identity::{
+    data::{Field, MEMBERS, Member, Shape},
+    redact::{Pattern, Redactions},
 };
-
-/// How a source wants its vendor's mapping changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// The event's name, whatever the body says.
-    pub event: Option<String>,
-    pub expose_secrets: Vec<String>,
-    pub extra_redactions: Vec<String>,
-    pub severities: BTreeMap<EventType, Severity>,
-    pub include_raw: bool,
-}
 
 /// What is wrong with a vendor file, and where in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub path: Vec<String>,
     pub text: String,
-}
-
-/// A vendor's mapping, ready to run. Holds no secrets.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub vendor: Box<str>,
-    pub(super) options: Options,
-    pub(super) paths: Paths,
-    pub(super) items: Option<Slot>,
-    pub(super) ignore_name_case: bool,
-    pub(super) names: Vec<(Vec<Slot>, Template, Vec<Slot>)>,
-    pub(super) expect: Vec<(Slot, Box<str>)>,
-    pub(super) events: Vec<EventPlan>,
-    pub(super) id: Vec<IdPart>,
-    pub(super) window: Option<WindowPlan>,
-    pub(super) redactions: Redactions,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct EventPlan {
-    pub names: Vec<String>,
-    pub when: Vec<Slot>,
-    pub event_type: EventType,
-    pub fields: FieldPlan,
-    /// Of these, what the attributes are made of.
-    pub attributes: FieldPlan,
-    pub subject: Option<Template>,
-    pub correlation: Vec<Slot>,
-    pub required: Vec<Slot>,
-    pub id: Vec<IdPart>,
-    pub window: bool,
-    pub partial: bool,
-}
-
-/// What fills the members of `data`, or of an element of one of its lists.
-#[derive(Clone, Debug)]
-pub(super) struct FieldPlan {
-    pub members: &'static [Member],
-    /// In the order of the members; of several for one member, the first that gives a value counts.
-    pub assignments: Vec<Assignment>,
-    pub literals: Vec<Literal>,
-}
-
-/// A value from the vendor's file.
-#[derive(Clone, Debug)]
-pub(super) struct Literal {
-    pub field: Field,
-    pub value: Value,
-    /// It stands only where a member from here to there came from the vendor.
-    pub joins: Option<(Field, Field)>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Assignment {
-    pub field: Field,
-    pub shape: Shape,
-    /// Which values pass as they stand, without a closer look.
-    pub passes: Passes,
-    pub slots: Vec<Slot>,
-    pub rules: Option<Box<Rules>>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Rules {
-    pub words: Option<BTreeMap<String, String>>,
-    pub has: Option<String>,
-    pub lacks: Option<String>,
-    pub split: Option<(String, usize)>,
-    pub pick: Option<Pick>,
-    pub take: Option<String>,
-    pub each: Option<FieldPlan>,
-    pub same_as: Option<Slot>,
-    pub keep: bool,
-}
-
-impl FieldPlan {
-    /// What the attributes are made of: members that become one, and those whose presence a literal among these waits for.
-    fn of_attributes(&self) -> Self {
-        let counts = |field| OF_ATTRIBUTES.contains(&field);
-        let literals = self.literals.iter().filter(|literal| counts(literal.field)).cloned();
-        let literals = literals.collect::<Vec<_>>();
-        let joined = |field| {
-            literals
-                .iter()
-                .filter_map(|literal| literal.joins)
-                .any(|(first, last)| (first..=last).contains(&field))
-        };
-        let assignments = self.assignments.iter();
-        let assignments =
-            assignments.filter(|assignment| counts(assignment.field) || joined(assignment.field));
-        Self { members: self.members, assignments: assignments.cloned().collect(), literals }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct WindowPlan {
-    pub width: Duration,
-    pub group: Vec<Slot>,
 }
 
 const SUBJECT: &str = "attributes.subject";
@@ -193,22 +78,6 @@ impl Plan {
             window,
             redactions,
         })
-    }
-
-    /// The types this vendor's events can have, each once.
-    #[must_use]
-    pub fn types(&self) -> Vec<EventType> {
-        let mut types: Vec<EventType> = self.events.iter().map(|event| event.event_type).collect();
-        types.push(EventType::VendorEvent);
-        types.sort_unstable();
-        types.dedup();
-        types
-    }
-
-    /// Whether a delivery can hold several events.
-    #[must_use]
-    pub fn splits(&self) -> bool {
-        self.items.is_some()
     }
 }
 
@@ -494,7 +363,7 @@ impl Compiler<'_> {
         };
         match value {
             Ok(value) => {
-                plan.literals.push(Literal { field, value, joins: field.family(plan.members) });
+                plan.literals.push(Literal { field, value, family: field.family(plan.members) });
             }
             Err(text) => self.fault(path, text),
         }

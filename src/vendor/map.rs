@@ -4,10 +4,10 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use super::{
-    compile::{Assignment, FieldPlan, Rules},
     convert::{Converted, List, Value, convert},
     format::Pick,
     paths::{ELEMENTS_MAX, Found, Places},
+    plan::{Assignment, FieldPlan, Rules},
     values::Values,
 };
 use crate::{
@@ -69,9 +69,7 @@ pub(super) fn fill(
     // A literal alone says nothing: it joins members that came from the vendor.
     let joining = plan.literals.iter().filter(|literal| {
         let mut mapped = values.fields(start);
-        let joins = literal
-            .joins
-            .is_none_or(|(first, last)| mapped.clone().any(|field| (first..=last).contains(&field)));
+        let joins = literal.family.is_none() || mapped.clone().any(|field| literal.joins(field));
         joins && mapped.all(|field| field != literal.field)
     });
     for literal in joining.collect::<Vec<_>>() {

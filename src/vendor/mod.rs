@@ -7,6 +7,7 @@ pub mod encode;
 pub mod format;
 mod map;
 mod paths;
+mod plan;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -18,13 +19,13 @@ use std::{borrow::Cow, fmt, time::Duration};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-pub use self::compile::{Options, Plan};
+pub use self::plan::{Options, Plan};
 use self::{
-    compile::EventPlan,
     convert::Value,
     format::VendorFile,
     map::{Usage, derive, fill},
     paths::{Found, Places, Slot},
+    plan::EventPlan,
     text::IdPart,
     values::{Kept, Values},
 };
@@ -61,10 +62,6 @@ const PARTITION: [Field; 5] = [
     member("target.id"),
     member("vendor.account_id"),
 ];
-
-/// Members that an event's attributes are made of, beside its id: all that is looked at where nobody wants `data`.
-const OF_ATTRIBUTES: [Field; 7] =
-    [OCCURRED_AT, TEST, PARTITION[0], PARTITION[1], PARTITION[2], PARTITION[3], PARTITION[4]];
 
 /// How much of an event is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
