@@ -5,6 +5,7 @@
 //! takes the last of duplicate keys. Duplicate keys are legal here; whoever reads a path refuses them ([`Duplicate`]).
 
 mod parse;
+mod plain;
 pub mod write;
 
 use std::borrow::Cow;

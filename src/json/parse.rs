@@ -1,8 +1,6 @@
 //! One pass over the bytes of a text that is known to be UTF-8. No recursion: the depth is a counter, and the stack is bounded.
 
-use wide::u8x16;
-
-use super::{Index, Kind, Node};
+use super::{Index, Kind, Node, plain::Ends};
 
 /// Arrays and objects inside each other; RFC 8259 §9 lets a parser set a limit.
 pub const DEPTH_MAX: usize = 128;
@@ -21,7 +19,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Node>, Malformed> {
     }
     // A member of a name and a value is seldom shorter: the list does not grow on the way.
     let nodes = Vec::with_capacity(text.len() / 10 + 4);
-    let mut parser = Parser { text, nodes, open: Vec::with_capacity(8) };
+    let mut parser = Parser { text, ends: Ends::new(text), nodes, open: Vec::with_capacity(8) };
     parser.document()?;
     Ok(parser.nodes)
 }
@@ -30,6 +28,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Node>, Malformed> {
 /// them waits for.
 struct Parser<'a> {
     text: &'a [u8],
+    ends: Ends<'a>,
     nodes: Vec<Node>,
     /// Arrays and objects that are not closed yet, outermost first, and whether each is an object.
     open: Vec<(Index, bool)>,
@@ -126,8 +125,8 @@ impl Parser<'_> {
     }
 
     #[inline(always)]
-    fn string(&self, at: usize) -> Result<(Kind, usize), Malformed> {
-        let end = at + 1 + plain_bytes(&self.text[at + 1..]);
+    fn string(&mut self, at: usize) -> Result<(Kind, usize), Malformed> {
+        let end = self.ends.from(at + 1);
         if self.peek(end) == Some(b'"') {
             return Ok((Kind::Plain, end + 1));
         }
@@ -136,7 +135,7 @@ impl Parser<'_> {
 
     /// From the first byte that does not stand for itself.
     #[inline(never)]
-    fn rest_of_string(&self, mut at: usize) -> Result<usize, Malformed> {
+    fn rest_of_string(&mut self, mut at: usize) -> Result<usize, Malformed> {
         loop {
             at += match &self.text[at..] {
                 [b'"', ..] => return Ok(at + 1),
@@ -145,7 +144,7 @@ impl Parser<'_> {
                 [b'\\', ..] => return Err(malformed("unknown escape", at)),
                 [..0x20, ..] => return Err(malformed("control character in a string", at)),
                 [] => return Err(malformed("unfinished string", at)),
-                rest => plain_bytes(rest),
+                _ => self.ends.from(at) - at,
             };
         }
     }
@@ -215,35 +214,6 @@ fn malformed(what: &'static str, at: usize) -> Malformed {
     Malformed { what, at }
 }
 
-/// Bytes at the beginning that stand for themselves in a string: up to a quote, a backslash or a control character. Many
-/// at a time: most of a body is inside of strings.
-#[inline(always)]
-pub(super) fn plain_bytes(text: &[u8]) -> usize {
-    let (blocks, rest) = text.as_chunks();
-    for (nth, block) in blocks.iter().enumerate() {
-        if let Some(end) = first_end(*block) {
-            return BLOCK_BYTES * nth + end;
-        }
-    }
-    let mut block = [b' '; BLOCK_BYTES];
-    block[..rest.len()].copy_from_slice(rest);
-    text.len() - rest.len() + first_end(block).unwrap_or(rest.len())
-}
-
-/// Bytes that one instruction compares.
-const BLOCK_BYTES: usize = 16;
-
-/// Where the first byte is that does not stand for itself.
-#[inline(always)]
-fn first_end(block: [u8; BLOCK_BYTES]) -> Option<usize> {
-    let bytes = u8x16::new(block);
-    // Control characters are what stays as it is where nothing may be more than the last of them.
-    let controls = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
-    let ends = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | controls;
-    let ends = ends.to_bitmask();
-    (ends != 0).then(|| ends.trailing_zeros() as usize)
-}
-
 /// parse() refuses texts of more than 4 GiB, and there are no more nodes than bytes.
 fn offset(value: usize) -> u32 {
     value as u32
@@ -259,20 +229,6 @@ mod tests {
 
     fn parses(text: &[u8]) -> bool {
         Document::parse(Bytes::copy_from_slice(text)).is_ok()
-    }
-
-    #[test]
-    fn what_ends_a_run_of_plain_bytes_is_found_wherever_it_stands() {
-        for length in 0..40 {
-            for (at, end) in (0..length).flat_map(|at| (0..=255u8).map(move |end| (at, end))) {
-                for filler in [b'a', 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f, 0x80, 0xff] {
-                    let mut text = vec![filler; length];
-                    text[at] = end;
-                    let ends = matches!(end, b'"' | b'\\' | 0..=0x1f);
-                    assert_eq!(plain_bytes(&text), if ends { at } else { length }, "{text:?}");
-                }
-            }
-        }
     }
 
     #[test]

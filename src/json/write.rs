@@ -1,6 +1,6 @@
 //! JSON texts put together by hand, straight into one buffer.
 
-use super::parse::plain_bytes;
+use super::plain::plain_bytes;
 
 /// Writes a JSON string.
 pub fn string(out: &mut Vec<u8>, text: &str) {
