@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Result, error, write::Batch};
+use super::{Result, write::Batch};
 use crate::inbox::engine::Written;
 
 impl Batch<'_> {
@@ -48,13 +48,10 @@ impl Batch<'_> {
         Ok(Written::Forgotten(stripped))
     }
 
-    fn pairs(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<(i64, i64)>> {
-        let read = || {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let rows = statement.query_map(params, |row| Ok((row.get(0)?, row.get(1)?)))?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(error)
+    fn pairs(&self, sql: &'static str, params: impl rusqlite::Params) -> Result<Vec<(i64, i64)>> {
+        self.run(sql, |statement| {
+            statement.query_map(params, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
     }
 }
 

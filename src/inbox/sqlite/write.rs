@@ -1,9 +1,9 @@
 //! One transaction: events stored, attempts noted.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::{cell::RefCell, collections::HashMap, ptr, sync::atomic::Ordering};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -22,6 +22,8 @@ use crate::{
 /// A transaction that is being written.
 pub(super) struct Batch<'a> {
     pub connection: &'a Connection,
+    /// What was asked of it: prepared, or looked up, once a transaction.
+    pub statements: RefCell<Vec<(&'static str, CachedStatement<'a>)>>,
     pub names: &'a mut Names,
     pub changes: Tallies,
     pub now: i64,
@@ -43,16 +45,16 @@ impl Sqlite {
         let full = appends && self.bytes()? >= self.file.bytes_max();
         let begun = self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute(()));
         begun.map_err(error)?;
-        let mut transaction = Batch {
+        let transaction = Batch {
             connection: &self.connection,
+            statements: RefCell::default(),
             names: &mut self.names,
             changes: Tallies::default(),
             now: now.as_millisecond(),
             full,
             stripped_to: &mut self.stripped_to,
         };
-        let written: Result<Vec<Written>> = batch.iter().map(|write| transaction.write(write)).collect();
-        let changes = transaction.changes;
+        let (written, changes) = transaction.all(batch);
         let committed = written.and_then(|written| {
             self.connection
                 .prepare_cached("COMMIT")
@@ -87,7 +89,11 @@ impl Sqlite {
     }
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    fn all(mut self, writes: &[Write]) -> (Result<Vec<Written>>, Tallies) {
+        (writes.iter().map(|write| self.write(write)).collect(), self.changes)
+    }
+
     fn write(&mut self, write: &Write) -> Result<Written> {
         match write {
             Write::Append(record) => self.append(record),
@@ -101,35 +107,42 @@ impl Batch<'_> {
     fn append(&mut self, record: &Record) -> Result<Written> {
         let realm = self.realm(record.realm)?;
         let id = record.id.key().to_be_bytes();
-        let known = "SELECT event, received_at FROM events WHERE id = ? AND realm = ?";
-        let known: Option<(i64, i64)> =
-            self.one(known, params![id, realm], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let window = i64::try_from(record.dedup_window.as_millis()).unwrap_or(i64::MAX);
-        if let Some((event, received_at)) = known {
-            if received_at.saturating_add(window) > self.now {
-                return Ok(Written::Known);
-            }
-            self.execute("UPDATE events SET realm = NULL WHERE event = ?", [event])?;
-        }
-        if self.full {
-            return Ok(Written::NoRoom);
-        }
         let Record { source, event_type, subject, partition_key, client, content, .. } = record;
         let client = client.to_string();
-        self.execute(
-            "INSERT INTO events (id, realm, received_at, source, type, subject, partitionkey, client) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            params![
-                id,
-                realm,
-                record.received_at.as_millisecond(),
-                source,
-                event_type,
-                subject,
-                partition_key,
-                client
-            ],
-        )?;
+        let insert = || {
+            let inserted = self.execute(
+                "INSERT INTO events (id, realm, received_at, source, type, subject, partitionkey, client) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, realm) DO NOTHING",
+                params![
+                    id,
+                    realm,
+                    record.received_at.as_millisecond(),
+                    source,
+                    event_type,
+                    subject,
+                    partition_key,
+                    client
+                ],
+            );
+            Ok(inserted? > 0)
+        };
+        // Most events are new, and whether one is shows when it is inserted.
+        if self.full || !insert()? {
+            let known = "SELECT event, received_at FROM events WHERE id = ? AND realm = ?";
+            let known: Option<(i64, i64)> =
+                self.one(known, params![id, realm], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let window = i64::try_from(record.dedup_window.as_millis()).unwrap_or(i64::MAX);
+            if let Some((event, received_at)) = known {
+                if received_at.saturating_add(window) > self.now {
+                    return Ok(Written::Known);
+                }
+                self.execute("UPDATE events SET realm = NULL WHERE event = ?", [event])?;
+            }
+            if self.full {
+                return Ok(Written::NoRoom);
+            }
+            insert()?;
+        }
         let event = self.connection.last_insert_rowid();
         let Content { attributes, data, raw, content_type } = content;
         self.execute(
@@ -246,19 +259,32 @@ impl Batch<'_> {
         Ok(Written::Ended(open))
     }
 
-    pub(super) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
-        self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map_err(error)
+    pub(super) fn execute(&self, sql: &'static str, params: impl rusqlite::Params) -> Result<usize> {
+        self.run(sql, |statement| statement.execute(params))
     }
 
     pub(super) fn one<T>(
         &self,
-        sql: &str,
+        sql: &'static str,
         params: impl rusqlite::Params,
         read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>> {
-        let row =
-            self.connection.prepare_cached(sql).and_then(|mut it| it.query_one(params, read).optional());
-        row.map_err(error)
+        self.run(sql, |statement| statement.query_one(params, read).optional())
+    }
+
+    pub(super) fn run<T>(
+        &self,
+        sql: &'static str,
+        run: impl FnOnce(&mut CachedStatement<'a>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let mut statements = self.statements.borrow_mut();
+        if let Some((_, statement)) = statements.iter_mut().find(|(known, _)| ptr::eq(*known, sql)) {
+            return run(statement).map_err(error);
+        }
+        let mut statement = self.connection.prepare_cached(sql).map_err(error)?;
+        let result = run(&mut statement).map_err(error);
+        statements.push((sql, statement));
+        result
     }
 
     fn upstream(&mut self, name: &str) -> Result<i64> {
