@@ -38,6 +38,10 @@ use super::{
 /// Smallest bound of a head that hyper takes.
 const HEADER_BYTES_FLOOR: usize = 8192;
 
+/// Most bytes of a connection that are read at once, unless its heads may be longer. Where they come in so many, a body is
+/// looked at less often, and one of 16 KiB not copied; and so many a connection holds until its next request.
+const READ_BYTES_MAX: usize = 32 << 10;
+
 const HTTP2_STREAMS_MAX: u32 = 100;
 const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
@@ -67,9 +71,14 @@ impl Terms {
         let header_bytes_max = bounds.header_bytes_max.max(HEADER_BYTES_FLOOR);
         let mut protocols = auto::Builder::new(TokioExecutor::new());
         // hyper's own header time-out runs between requests, too, and not while the protocol is being told: `watch` has
-        // both. Its bound of 100 headers is the default, and slower if set. Half-close stays off.
+        // both. Its bound of 100 headers is the default, and slower if set. Half-close stays off. A head that ends within
+        // what is read at once is held to its bound by `Wire`, a longer one by hyper.
         // Most answers are short: the system takes them with less work in one piece. A long one is copied once for it.
-        protocols.http1().header_read_timeout(None).max_buf_size(header_bytes_max).writev(false);
+        protocols
+            .http1()
+            .header_read_timeout(None)
+            .max_buf_size(header_bytes_max.max(READ_BYTES_MAX))
+            .writev(false);
         protocols
             .http2()
             .timer(TokioTimer::new())
@@ -143,8 +152,8 @@ impl Terms {
         let requests = AtomicU64::new(0);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let number = requests.fetch_add(1, Ordering::Relaxed);
-            if let Some((_, ambiguous)) = fault.get().filter(|(faulty, _)| *faulty <= number) {
-                request.extensions_mut().insert(*ambiguous);
+            if let Some((_, fault)) = fault.get().filter(|(faulty, _)| *faulty <= number) {
+                request.extensions_mut().insert(*fault);
             }
             let running = activity.begin(request.version() == Version::HTTP_2);
             // In a box: the protocol keeps room for it in every connection, idle ones too.

@@ -27,7 +27,7 @@ pub use self::{
     body::Inbound,
     settings::{Bounds, Settings, TlsSettings},
     tls::{Tls, TlsError},
-    wire::Ambiguous,
+    wire::Fault,
 };
 use self::{
     closing::{HANDSHAKE_GRACE, is_of_the_peer, queued, refuse_newcomers},

@@ -187,7 +187,7 @@ async fn both_protocols_are_served_on_one_port() {
 #[tokio::test]
 async fn a_head_past_its_bounds_is_answered_431() {
     let server = start(bounds(), None).await;
-    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nlong: {}", "x".repeat(16 << 10));
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nlong: {}", "x".repeat(32 << 10));
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
     for head in [long, many] {
         let mut stream = server.connect().await;

@@ -1,18 +1,23 @@
 //! The bytes of an HTTP/1 connection, read beside hyper for what hyper takes without a word although another program
-//! may read it as another request: it drops a length beside a transfer coding, and takes lines that end in a bare LF.
-//! Nothing is refused here. The request it is about carries an [`Ambiguous`], and whoever answers it decides.
+//! may read it as another request: it drops a length beside a transfer coding, and takes lines that end in a bare LF. And
+//! for heads that are too long though they fit into hyper's buffer. Nothing is refused here. The request it is about carries
+//! a [`Fault`], and whoever answers it decides.
 
 use std::sync::{Arc, OnceLock};
 
+use http::StatusCode;
 use memchr::memchr;
 
-/// What two programs could read as two different requests (RFC 9112 §11.2): an extension of that request and of all
-/// behind it on the connection.
+/// Why a request is not to be taken, such as that two programs could read it as two different ones (RFC 9112 §11.2): an
+/// extension of that request and of all behind it on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ambiguous(pub &'static str);
+pub struct Fault {
+    pub reason: &'static str,
+    pub status: StatusCode,
+}
 
-/// The first fault of a connection: the number of the request it is in, from 0, and what it is.
-pub(super) type Fault = Arc<OnceLock<(u64, Ambiguous)>>;
+/// The first fault of a connection, and the number of the request it is in, from 0.
+pub(super) type FirstFault = Arc<OnceLock<(u64, Fault)>>;
 
 /// The first line of HTTP/2's preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
@@ -23,12 +28,14 @@ pub(super) struct Wire {
     at: At,
     /// The beginning of a line whose end is not here yet.
     line: Vec<u8>,
-    line_bytes_max: usize,
+    /// Bytes of the head so far, or of the line or lines that tell of a chunk or stand behind the last one.
+    lines: usize,
+    lines_max: usize,
     /// Whole heads so far.
     heads: u64,
     length: Option<u64>,
     coded: bool,
-    fault: Fault,
+    fault: FirstFault,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,20 +53,21 @@ enum At {
 }
 
 impl Wire {
-    /// Lines longer than `line_bytes_max` are a fault; hyper takes none.
-    pub(super) fn new(line_bytes_max: usize) -> Self {
+    /// Heads of more than `head_bytes_max` are a fault.
+    pub(super) fn new(head_bytes_max: usize) -> Self {
         Self {
             at: At::RequestLine,
             line: Vec::new(),
-            line_bytes_max,
+            lines: 0,
+            lines_max: head_bytes_max,
             heads: 0,
             length: None,
             coded: false,
-            fault: Fault::default(),
+            fault: FirstFault::default(),
         }
     }
 
-    pub(super) fn fault(&self) -> &Fault {
+    pub(super) fn fault(&self) -> &FirstFault {
         &self.fault
     }
 
@@ -90,8 +98,9 @@ impl Wire {
 
     /// A line, or a piece of one that came in several reads.
     fn piece(&mut self, piece: &[u8]) {
-        if self.line.len() + piece.len() > self.line_bytes_max {
-            return self.faulty("a line is too long");
+        self.lines += piece.len();
+        if self.lines > self.lines_max {
+            return self.fails("the head is too long", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         }
         let ended = piece.last() == Some(&b'\n');
         if ended && self.line.is_empty() {
@@ -115,11 +124,11 @@ impl Wire {
             At::Fields if text.is_empty() => self.head_ends(),
             At::Fields => self.field(text),
             At::ChunkSize => match chunk_bytes(text) {
-                Some(0) => self.at = At::Trailers,
-                Some(bytes) => self.at = At::Chunk(bytes),
+                Some(0) => self.go_on(At::Trailers),
+                Some(bytes) => self.go_on(At::Chunk(bytes)),
                 None => self.faulty("the length of a chunk cannot be read"),
             },
-            At::Trailers if text.is_empty() => self.at = At::RequestLine,
+            At::Trailers if text.is_empty() => self.go_on(At::RequestLine),
             At::RequestLine | At::Trailers | At::Body(_) | At::Chunk(_) | At::Past => {}
         }
     }
@@ -141,19 +150,29 @@ impl Wire {
     fn head_ends(&mut self) {
         match (self.length.take(), std::mem::take(&mut self.coded)) {
             (Some(_), true) => return self.faulty("there are a length and a transfer coding"),
-            (None, true) => self.at = At::ChunkSize,
-            (None | Some(0), false) => self.at = At::RequestLine,
-            (Some(length), false) => self.at = At::Body(length),
+            (None, true) => self.go_on(At::ChunkSize),
+            (None | Some(0), false) => self.go_on(At::RequestLine),
+            (Some(length), false) => self.go_on(At::Body(length)),
         }
         self.heads += 1;
     }
 
+    /// What was bounded together has ended.
+    fn go_on(&mut self, at: At) {
+        self.at = at;
+        self.lines = 0;
+    }
+
+    fn faulty(&mut self, reason: &'static str) {
+        self.fails(reason, StatusCode::BAD_REQUEST);
+    }
+
     /// The request whose head is being read is not to be trusted, nor what stands behind it. In the body of one, hyper
     /// ends the connection at the same place.
-    fn faulty(&mut self, what: &'static str) {
+    fn fails(&mut self, reason: &'static str, status: StatusCode) {
         self.at = At::Past;
         self.line = Vec::new();
-        self.fault.set((self.heads, Ambiguous(what))).unwrap_or_default();
+        self.fault.set((self.heads, Fault { reason, status })).unwrap_or_default();
     }
 }
 
@@ -193,7 +212,7 @@ mod tests {
     fn fault_in(text: &str, piece_bytes: usize) -> Option<(u64, &'static str)> {
         let mut wire = Wire::new(200);
         text.as_bytes().chunks(piece_bytes.max(1)).for_each(|piece| wire.read(piece));
-        wire.fault().get().map(|(request, ambiguous)| (*request, ambiguous.0))
+        wire.fault().get().map(|(request, fault)| (*request, fault.reason))
     }
 
     fn fault(text: &str) -> Option<(u64, &'static str)> {
@@ -218,7 +237,7 @@ mod tests {
             ("content-length: 18446744073709551616\r\n\r\n", 1, "the length cannot be read"),
             ("host: a\n\r\n", 1, "a line ends in a bare LF"),
             ("host: a\r\n\n", 1, "a line ends in a bare LF"),
-            (&format!("x: {}\r\n\r\n", "y".repeat(200)), 1, "a line is too long"),
+            (&format!("x: {}\r\n\r\n", "y".repeat(200)), 1, "the head is too long"),
         ] {
             let text = format!("{GET}POST / HTTP/1.1\r\n{lines}");
             assert_eq!(fault(&text), Some((number, what)), "{lines:?}");
@@ -246,10 +265,26 @@ mod tests {
     }
 
     #[test]
-    fn lines_fill_their_bound() {
-        let line = |bytes: usize| format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(bytes - 5));
-        assert_eq!(fault(&line(200)), None);
-        assert_eq!(fault(&line(201)), Some((0, "a line is too long")));
+    fn heads_fill_their_bound() {
+        let head = |bytes: usize, line: &str| {
+            let first = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n";
+            let lines = line.repeat((bytes - first.len() - 7) / line.len());
+            let last = "y".repeat(bytes - first.len() - lines.len() - 7);
+            format!("{first}{lines}x: {last}\r\n\r\n")
+        };
+        for line in ["a: b\r\n", "host: a long one\r\n"] {
+            let (fits, long) = (head(200, line), head(201, line));
+            assert_eq!((fits.len(), long.len()), (200, 201));
+            assert_eq!(fault(&fits), None, "{line:?}");
+            // Each head has its own, and so do the lines of chunks and those behind the last.
+            let body = format!("1;{}\r\nx\r\n0\r\n{}\r\n", "y".repeat(190), "a: b\r\n".repeat(33));
+            assert_eq!(fault(&format!("{fits}{body}{fits}{body}")), None, "{line:?}");
+            let too_long = |number| Some((number, "the head is too long"));
+            assert_eq!(fault(&long), too_long(0), "{line:?}");
+            assert_eq!(fault(&format!("{fits}{body}{long}")), too_long(1), "{line:?}");
+            assert_eq!(fault(&format!("{fits}1;{}\r\n", "y".repeat(198))), too_long(1), "{line:?}");
+            assert_eq!(fault(&format!("{fits}0\r\n{}\r\n", "a: b\r\n".repeat(34))), too_long(1), "{line:?}");
+        }
     }
 
     #[test]

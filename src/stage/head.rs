@@ -8,7 +8,7 @@ use http::{
 
 use crate::{
     rejection::{Code, Rejection},
-    server::Ambiguous,
+    server::Fault,
 };
 
 /// Longest request target, in bytes.
@@ -19,6 +19,9 @@ const FIELDS_MAX: usize = 100;
 
 /// The stage.
 pub fn head<B>(request: Request<B>) -> Result<Box<Request<B>>, Rejection> {
+    if let Some(Fault { reason, status }) = request.extensions().get() {
+        return Err(Rejection { status: Some(*status), ..Rejection::new(Code::MalformedRequest, *reason) });
+    }
     match ambiguous(&request) {
         Some(reason) => Err(Rejection::new(Code::MalformedRequest, reason)),
         None => Ok(Box::new(request)),
@@ -27,15 +30,14 @@ pub fn head<B>(request: Request<B>) -> Result<Box<Request<B>>, Rejection> {
 
 fn ambiguous<B>(request: &Request<B>) -> Option<&'static str> {
     let headers = request.headers();
-    let reason = request.extensions().get::<Ambiguous>().map(|ambiguous| ambiguous.0);
-    let reason = reason.or_else(|| match request.version() {
+    let reason = match request.version() {
         Version::HTTP_2 => authority(request.uri(), headers),
         Version::HTTP_10 if headers.contains_key(TRANSFER_ENCODING) => {
             Some("HTTP/1.0 has no transfer codings")
         }
         Version::HTTP_10 if !headers.contains_key(HOST) => None,
         _ => host(headers).or_else(|| framing(headers)),
-    });
+    };
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     reason
         .or_else(|| headers.contains_key(UPGRADE).then_some("an upgrade is asked for"))
@@ -75,6 +77,8 @@ fn framing(headers: &HeaderMap) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     fn refused(version: Version, lines: &[(&str, &str)]) -> bool {
@@ -111,7 +115,12 @@ mod tests {
         assert!(!fits(to(format!("/?{}", long(TARGET_BYTES_MAX)))), "the query is part of it");
         assert!(!fits(to("/in/a".to_owned()).method(Method::TRACE)));
         assert!(!fits(to("a:80".to_owned()).method(Method::CONNECT)));
-        assert!(!fits(to("/in/a".to_owned()).extension(Ambiguous("test"))));
+        let fault = Fault { reason: "test", status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE };
+        let faulty = head(to("/in/a".to_owned()).extension(fault).body(()).unwrap()).unwrap_err();
+        assert_eq!(
+            (faulty.status(), faulty.code, &*faulty.reason),
+            (fault.status, Code::MalformedRequest, "test")
+        );
     }
 
     #[test]

@@ -177,6 +177,12 @@ fn heads_have_bounds() {
         // The answer may be lost with the connection: there is more on its way than is read.
         assert!(matches!(statuses[..], [400 | 431] | []), "{statuses:?}");
     }
+    let long = format!("x: {}\r\n", "y".repeat(1000)).repeat(20);
+    let head =
+        format!("POST /in/sendauth HTTP/1.1\r\nhost: a\r\n{long}\r\nPOST / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(answers(&gateway, head.as_bytes()), [431], "and nothing behind it is answered");
+    let value = "y".repeat(17 << 10);
+    gateway.post("/in/sendauth", &[("x", &value)], b"").refused(431, "malformed_request");
     let path = format!("/in/sendauth?{}", "x".repeat(9000));
     gateway.post(&path, &[], b"").refused(400, "malformed_request");
     assert_eq!(sink.count(), 0);
