@@ -153,11 +153,55 @@ fn what_is_settled_goes_after_its_time_and_the_file_stays_small() {
     assert!((1200..=1240).contains(&kept), "{kept} of the last hour's 1200");
     let left: i64 = rusqlite::Connection::open(lab._dir.path().join("inbox.db"))
         .unwrap()
-        .query_row("SELECT (SELECT count(*) FROM attempts) + (SELECT count(*) FROM contents)", (), |row| {
+        .query_row("SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM contents)", (), |row| {
             row.get(0)
         })
         .unwrap();
     assert_eq!(usize::try_from(left).unwrap(), 2 * kept, "nothing is left of the others");
+}
+
+#[test]
+fn every_attempt_is_told_in_its_order_until_its_event_goes() {
+    let mut lab = Lab::new();
+    let attempts = |lab: &mut Lab| {
+        let mut stored = lab.engine.list(&Filter::default(), None, 1).unwrap();
+        let delivery = stored.remove(0).deliveries.remove(0);
+        delivery.attempts.into_iter().map(|attempt| (attempt.status, attempt.error)).collect::<Vec<_>>()
+    };
+    let rows = |lab: &Lab, of: &str| {
+        let file = rusqlite::Connection::open(lab._dir.path().join("inbox.db")).unwrap();
+        file.query_row(of, (), |row| row.get::<_, String>(0)).unwrap()
+    };
+    lab.append(1, 10).unwrap();
+    assert_eq!(attempts(&mut lab), []);
+    let key = lab.due()[0].key;
+    let mut told = Vec::new();
+    let late = lab.now + SignedDuration::from_secs(1);
+    let failed = (None, Some("no connection to the app".to_owned()));
+    for (fate, (status, error)) in [
+        (Fate::Retry(late), failed.clone()),
+        (Fate::Retry(late), (Some(503), None)),
+        (Fate::Delivered, (Some(200), None)),
+        // Delivered all the same, as after a replay that a crash cut off.
+        (Fate::Delivered, (Some(204), None)),
+        (Fate::Dead, failed),
+    ] {
+        let attempt = Attempt { at: lab.now, status, error: error.clone(), took: Duration::from_millis(7) };
+        lab.write(Write::Ended { key, attempt, fate, urgent: false });
+        told.push((status, error));
+        assert_eq!(attempts(&mut lab), told);
+    }
+    assert_eq!(
+        rows(&lab, "SELECT status || ' ' || attempts || ' ' || last FROM inbox"),
+        "delivered 5 no connection to the app"
+    );
+    assert_eq!(
+        rows(&lab, "SELECT count(*) || ' ' || min(attempt) || ' ' || max(attempt) FROM attempts"),
+        "4 1 4"
+    );
+    lab.wait(10);
+    assert_eq!(lab.write(Write::Prune { before: lab.now, max: 10 }), Written::Forgotten(1));
+    assert_eq!(rows(&lab, "SELECT count(*) || '' FROM attempts"), "0");
 }
 
 #[test]

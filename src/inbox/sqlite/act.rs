@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Result, error, list::matching, tally::status, write::Batch};
+use super::{Result, error, list::matching, tally::status_of, write::Batch};
 use crate::inbox::{
     engine::Written,
     record::{Action, Filter, Status},
@@ -49,7 +49,7 @@ impl Batch<'_> {
                 Ok(Row {
                     event: row.get(0)?,
                     upstream: row.get(1)?,
-                    status: status(&row.get::<_, String>(2)?, row.get(3)?),
+                    status: status_of(&row.get::<_, String>(2)?, row.get(3)?),
                     tried: row.get(3)?,
                     due: row.get(4)?,
                     lane: row.get(5)?,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{ToSql, params};
 
-use super::{Result, Sqlite, error, tally::status};
+use super::{Result, Sqlite, error, tally::status_of};
 use crate::{
     identity::EventId,
     inbox::record::{Action, Attempt, Filter, Status, Stored, StoredDelivery},
@@ -128,7 +128,7 @@ impl Sqlite {
             let attempts = self.attempts(event, row.get(0)?)?;
             Ok(StoredDelivery {
                 upstream: row.get(1)?,
-                status: status(&row.get::<_, String>(2)?, row.get(3)?),
+                status: status_of(&row.get::<_, String>(2)?, row.get(3)?),
                 due_at: row.get::<_, Option<i64>>(4)?.map(time),
                 settled_at: row.get::<_, Option<i64>>(5)?.map(time),
                 replay: row.get(6)?,
@@ -140,14 +140,16 @@ impl Sqlite {
 
     fn attempts(&self, event: i64, upstream: i64) -> rusqlite::Result<Vec<Attempt>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT at, status, error, took_ms FROM attempts WHERE event = ? AND upstream = ? ORDER BY attempt",
+            "SELECT attempt, at, status, error, took_ms FROM attempts WHERE event = ?1 AND upstream = ?2 UNION ALL \
+             SELECT attempts, tried_at, status, error, took_ms FROM deliveries \
+              WHERE event = ?1 AND upstream = ?2 AND attempts > 0 ORDER BY 1",
         )?;
         let rows = statement.query_map(params![event, upstream], |row| {
             Ok(Attempt {
-                at: time(row.get(0)?),
-                status: row.get(1)?,
-                error: row.get(2)?,
-                took: std::time::Duration::from_millis(row.get::<_, i64>(3)?.try_into().unwrap_or(0)),
+                at: time(row.get(1)?),
+                status: row.get(2)?,
+                error: row.get(3)?,
+                took: std::time::Duration::from_millis(row.get::<_, i64>(4)?.try_into().unwrap_or(0)),
             })
         })?;
         rows.collect()

@@ -38,6 +38,10 @@ CREATE TABLE deliveries (
   due_at     INTEGER,             -- of open ones; null: behind another of its lane
   settled_at INTEGER,             -- when it was delivered or discarded
   attempts   INTEGER NOT NULL DEFAULT 0,
+  tried_at   INTEGER,             -- the last attempt: when,
+  status     INTEGER,             -- what the app answered,
+  error      TEXT,                -- or what else came of it,
+  took_ms    INTEGER,             -- and how long it took
   tries      INTEGER NOT NULL DEFAULT 0,   -- attempts since it was stored or replayed
   replay     INTEGER NOT NULL DEFAULT 0,
   lane       TEXT,                -- the partition key, where the order is kept
@@ -49,7 +53,7 @@ CREATE INDEX deliveries_lane ON deliveries (upstream, lane, place) WHERE lane IS
 CREATE INDEX deliveries_state ON deliveries (state, event) WHERE state <> 'delivered';
 CREATE INDEX deliveries_settled ON deliveries (settled_at) WHERE settled_at IS NOT NULL;
 
--- Every attempt of every delivery.
+-- The attempts before a delivery's last, which stands with the delivery: most need no more than one.
 CREATE TABLE attempts (
   event    INTEGER NOT NULL,
   upstream INTEGER NOT NULL,
@@ -88,7 +92,5 @@ CREATE VIEW inbox AS
   SELECT 'hw1_' || lower(hex(e.id)) AS id, datetime(e.received_at / 1000, 'unixepoch') AS received, e.source, e.type,
          e.subject, e.partitionkey, u.name AS upstream,
          CASE WHEN d.state <> 'open' THEN d.state WHEN d.attempts > 0 THEN 'retrying' ELSE 'ready' END AS status,
-         d.attempts, datetime(d.due_at / 1000, 'unixepoch') AS due,
-         (SELECT coalesce(a.error, a.status) FROM attempts a WHERE a.event = d.event AND a.upstream = d.upstream
-          ORDER BY a.attempt DESC LIMIT 1) AS last
+         d.attempts, datetime(d.due_at / 1000, 'unixepoch') AS due, coalesce(d.error, d.status) AS last
     FROM events e JOIN deliveries d USING (event) JOIN upstreams u USING (upstream);

@@ -19,7 +19,7 @@ impl Tallies {
         let mut statement = connection.prepare(counted).map_err(error)?;
         let mut rows = statement.query(()).map_err(error)?;
         while let Some(row) = rows.next().map_err(error)? {
-            let read = || Ok((row.get(0)?, status(&row.get::<_, String>(1)?, row.get(2)?), row.get(3)?));
+            let read = || Ok((row.get(0)?, status_of(&row.get::<_, String>(1)?, row.get(2)?), row.get(3)?));
             let (upstream, status, count) = read().map_err(error)?;
             tallies.add(upstream, status, count);
         }
@@ -61,7 +61,7 @@ impl Tallies {
 }
 
 /// A status, of what stands in the table.
-pub(super) fn status(state: &str, tried: bool) -> Status {
+pub(super) fn status_of(state: &str, tried: bool) -> Status {
     match state {
         "open" if tried => Status::Retrying,
         "open" => Status::Ready,

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     LOG_PAGES_MAX, Result, Sqlite, error,
-    tally::{Tallies, status},
+    tally::{Tallies, status_of},
 };
 use crate::{
     identity::EventId,
@@ -217,43 +217,58 @@ impl<'a> Batch<'a> {
 
     fn ended(&mut self, key: Key, attempt: &Attempt, fate: Fate) -> Result<Written> {
         let Key { event, upstream } = key;
-        let row = "SELECT state, attempts, lane FROM deliveries WHERE event = ? AND upstream = ?";
-        let row: Option<(String, i64, Option<String>)> =
-            self.one(row, params![event, upstream], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let Some((state, attempts, lane)) = row else { return Ok(Written::Ended(false)) };
-        self.execute(
-            "INSERT INTO attempts (event, upstream, attempt, at, status, error, took_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            params![
-                event,
-                upstream,
-                attempts + 1,
-                attempt.at.as_millisecond(),
-                attempt.status,
-                attempt.error,
-                i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX)
-            ],
-        )?;
-        // What an operator gave up meanwhile stays so, unless the app has taken it.
-        let open = state == "open";
-        let (state_after, due_at, settled_at) = match fate {
+        let (state, due_at, settled_at) = match fate {
             Fate::Delivered => ("delivered", None, Some(self.now)),
             Fate::Retry(at) => ("open", Some(at.as_millisecond()), None),
             Fate::Dead => ("dead", None, None),
         };
+        let (at, status) = (attempt.at.as_millisecond(), attempt.status);
+        let took_ms = i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX);
+        let after = params![state, due_at, settled_at, at, status, attempt.error, took_ms, event, upstream];
+        // Most are in no lane, and this is their first attempt: one statement.
+        let first = self.execute(
+            "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = 1, tries = 1, \
+                    tried_at = ?, status = ?, error = ?, took_ms = ? \
+             WHERE event = ? AND upstream = ? AND state = 'open' AND attempts = 0 AND lane IS NULL",
+            after,
+        )?;
+        if first > 0 {
+            self.changes.moved(upstream, Some(Status::Ready), Some(status_of(state, true)));
+            return Ok(Written::Ended(true));
+        }
+        let row = "SELECT state, attempts, lane FROM deliveries WHERE event = ? AND upstream = ?";
+        let row: Option<(String, i64, Option<String>)> =
+            self.one(row, params![event, upstream], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let Some((before, attempts, lane)) = row else { return Ok(Written::Ended(false)) };
+        self.execute(
+            "INSERT INTO attempts (event, upstream, attempt, at, status, error, took_ms) \
+             SELECT event, upstream, attempts, tried_at, status, error, took_ms FROM deliveries \
+              WHERE event = ? AND upstream = ? AND attempts > 0",
+            params![event, upstream],
+        )?;
+        // What an operator gave up meanwhile stays so, unless the app has taken it.
+        let open = before == "open";
         if open || fate == Fate::Delivered {
             self.execute(
-                "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = attempts + 1, tries = tries + 1 \
+                "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = attempts + 1, tries = tries + 1, \
+                        tried_at = ?, status = ?, error = ?, took_ms = ? \
                  WHERE event = ? AND upstream = ?",
-                params![state_after, due_at, settled_at, event, upstream],
+                after,
             )?;
-            self.changes.moved(upstream, Some(status(&state, attempts > 0)), Some(status(state_after, true)));
+            self.changes.moved(
+                upstream,
+                Some(status_of(&before, attempts > 0)),
+                Some(status_of(state, true)),
+            );
         } else {
             self.execute(
-                "UPDATE deliveries SET attempts = attempts + 1, tries = tries + 1 WHERE event = ? AND upstream = ?",
-                params![event, upstream],
+                "UPDATE deliveries SET attempts = attempts + 1, tries = tries + 1, \
+                        tried_at = ?, status = ?, error = ?, took_ms = ? \
+                 WHERE event = ? AND upstream = ?",
+                params![at, status, attempt.error, took_ms, event, upstream],
             )?;
         }
-        if open && state_after != "open" {
+        if open && state != "open" {
             self.go_on(upstream, lane.as_deref())?;
         }
         Ok(Written::Ended(open))
