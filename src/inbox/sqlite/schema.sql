@@ -34,7 +34,8 @@ CREATE TABLE deliveries (
   event      INTEGER NOT NULL,
   upstream   INTEGER NOT NULL,
   format     TEXT NOT NULL,
-  state      TEXT NOT NULL CHECK (state IN ('open', 'delivered', 'dead', 'discarded')),
+  state      TEXT NOT NULL        -- without IN, which SQLite makes a table for each time
+             CHECK (state = 'delivered' OR state = 'open' OR state = 'dead' OR state = 'discarded'),
   due_at     INTEGER,             -- of open ones; null: behind another of its lane
   settled_at INTEGER,             -- when it was delivered or discarded
   attempts   INTEGER NOT NULL DEFAULT 0,
