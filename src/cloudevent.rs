@@ -1,5 +1,7 @@
 //! The CloudEvents 1.0 envelope: structured (one JSON document) and binary (`ce-*` headers). Identity event §2.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -7,7 +9,7 @@ use jiff::Timestamp;
 use crate::{
     fields::Fields,
     identity::{EventId, is_attribute, time},
-    json::{Document, write},
+    json::{Document, Malformed, write},
     scheme::Assurance,
     vendor::Reading,
 };
@@ -128,19 +130,29 @@ impl Envelope<'_> {
 
 /// The context of an event that was stored: what [`Envelope::context_object`] made.
 #[derive(Debug)]
-pub struct Context<'a> {
+pub struct Context {
     /// A JSON object.
-    pub attributes: &'a Bytes,
+    attributes: Document,
     /// Whether an operator has asked for it again.
-    pub replay: bool,
+    replay: bool,
 }
 
-impl Context<'_> {
+impl Context {
+    /// Reads the object; `replay` if an operator has asked for the event again.
+    ///
+    /// # Errors
+    ///
+    /// It is not what was stored.
+    pub fn read(attributes: &Bytes, replay: bool) -> Result<Self, Malformed> {
+        Ok(Self { attributes: Document::parse(attributes.clone())?, replay })
+    }
+
     /// The event in structured mode.
     #[must_use]
     pub fn structured(&self, data: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.attributes.len() + data.len() + 32);
-        out.extend_from_slice(self.attributes.strip_suffix(b"}").unwrap_or_default());
+        let attributes = self.attributes.text();
+        let mut out = Vec::with_capacity(attributes.len() + data.len() + 32);
+        out.extend_from_slice(attributes.strip_suffix(b"}").unwrap_or_default());
         if self.replay {
             write::name(&mut out, HWREPLAY.name);
             out.extend_from_slice(b"true");
@@ -153,12 +165,14 @@ impl Context<'_> {
 
     /// The attributes as headers, as [`Envelope::binary`] writes them.
     pub fn binary(&self, fields: &mut Fields, body_is_data: bool) {
-        self.each(|name, value| {
-            let known = ATTRIBUTES.iter().find(|known| known.name == name);
+        let document = &self.attributes;
+        for (name, value) in document.members(Document::ROOT) {
+            let known = ATTRIBUTES.iter().find(|known| document.is_named(name, known.name));
             if let Some(attribute) = known.filter(|known| body_is_data || known.name != DATASCHEMA.name) {
-                attribute.put(fields, value);
+                // All are texts, but for `hwtest`, which is true.
+                attribute.put(fields, &document.string(value).unwrap_or_else(|| document.raw(value).into()));
             }
-        });
+        }
         if self.replay {
             HWREPLAY.put(fields, "true");
         }
@@ -166,24 +180,8 @@ impl Context<'_> {
 
     /// One attribute, if it is there.
     #[must_use]
-    pub fn attribute(&self, wanted: &str) -> Option<String> {
-        let mut found = None;
-        self.each(|name, value| {
-            if name == wanted {
-                found = Some(value.to_owned());
-            }
-        });
-        found
-    }
-
-    fn each(&self, mut visit: impl FnMut(&str, &str)) {
-        // Ours, and whole: its checksum was right.
-        let Ok(document) = Document::parse(self.attributes.clone()) else { return };
-        for (name, value) in document.members(Document::ROOT) {
-            let Some(name) = document.string(name) else { continue };
-            // All are texts, but for `hwtest`, which is true.
-            visit(&name, &document.string(value).unwrap_or_else(|| document.raw(value).into()));
-        }
+    pub fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.attributes.string(self.attributes.member(Document::ROOT, name)?)
     }
 }
 

@@ -63,9 +63,8 @@ impl Attempts {
         permit: OwnedSemaphorePermit,
     ) -> Ended {
         let (at, began) = (self.inbox.now(), Instant::now());
-        let (outcome, fate) = match &due.content {
-            Some(content) => {
-                let out = letter(&app, &due, content, at);
+        let (outcome, fate) = match letter(&app, &due, at) {
+            Some(out) => {
                 let answer = app.upstream.attempt(&out, began + app.upstream.timeout()).await;
                 let outcome = judge(answer);
                 let fate = fate(outcome.ending, due.tries, &app.schedule, fastrand::f64(), self.inbox.now());

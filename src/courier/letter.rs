@@ -6,15 +6,16 @@ use jiff::Timestamp;
 
 use crate::{
     cloudevent::{Context, STRUCTURED},
-    inbox::{Content, Due},
+    inbox::Due,
     outgoing::{About, JSON, signed},
     source::App,
     upstream::{Format, Outgoing},
 };
 
-/// The request, signed as of `now`.
-pub(super) fn letter(app: &App, due: &Due, content: &Content, now: Timestamp) -> Outgoing {
-    let context = Context { attributes: &content.attributes, replay: due.replay };
+/// The request, signed as of `now`. None if the event is not what was stored.
+pub(super) fn letter(app: &App, due: &Due, now: Timestamp) -> Option<Outgoing> {
+    let content = due.content.as_ref()?;
+    let context = Context::read(&content.attributes, due.replay).ok()?;
     let data = || content.data.clone().unwrap_or_default();
     let mut fields = app.upstream.request();
     let (content_type, body) = match due.format {
@@ -36,5 +37,5 @@ pub(super) fn letter(app: &App, due: &Due, content: &Content, now: Timestamp) ->
         traceparent: &context.attribute("traceparent").unwrap_or_default(),
         content_type: &content_type,
     };
-    signed(fields, body, &about, &app.signer, now)
+    Some(signed(fields, body, &about, &app.signer, now))
 }
