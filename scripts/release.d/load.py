@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What a gateway does most, for scripts/release to count: deliveries of all vendors, one behind the other over kept
-connections, to apps that take them at once, in every format; a few copies and forgeries among them.
+connections, to apps that take them at once, in every format and by the inbox; a few copies and forgeries among them.
 
     load.py BINARY SECONDS
 """
@@ -25,6 +25,8 @@ import wire  # noqa: E402
 CONNECTIONS = 32
 SECRET = "a-secret-of-the-load-0001"
 FORMATS = ("raw", "cloudevents", "cloudevents-binary")
+# Each with a source for every vendor, and the upstream of those.
+WAYS = {**{form: form for form in FORMATS}, "inbox": "raw"}
 COPIES, FORGERIES = 0.1, 0.05
 # Elements of a SendAuth approval's list, one of them at random: most deliveries are of one to two kilobytes, some long.
 TRANSACTIONS = (1, 2, 3, 3, 4, 40)
@@ -32,15 +34,19 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 PATIENCE_S = 60
 
 
-def config(app):
+def config(app, inbox):
     text = f'public_url = "{vendors.PUBLIC_URL}"\nlimits.per_ip = "unlimited"\nlog.format = "json"\n'
     text += 'server = { listen = "127.0.0.1:0", workers = 1 }\nadmin.listen = "127.0.0.1:0"\n'
+    text += f'inbox.url = "sqlite:{inbox}"\n'
     for form in FORMATS:
         text += f'[upstreams.{form}]\nurl = "http://127.0.0.1:{app}/{form}"\nformat = "{form}"\nsecret = "{SECRET}"\n'
+    for way, upstream in WAYS.items():
         for vendor in vendors.NAMES:
-            text += f'[sources.{vendor}-{form}]\nvendor = "{vendor}"\nupstream = "{form}"\nsecret = "{SECRET}"\n'
+            text += f'[sources.{vendor}-{way}]\nvendor = "{vendor}"\nupstream = "{upstream}"\nsecret = "{SECRET}"\n'
             if vendor == "authalert":
                 text += f'verify = {{ header = "{vendors.HEADERS[vendor]}" }}\n'
+            if way == "inbox":
+                text += 'delivery = "inbox"\n'
     return text
 
 
@@ -53,7 +59,7 @@ def delivery(number):
         user = {"approver": {"id": "user-2", "email": "grace@example.com"}, "ip": "192.0.2.7", "location": "Zürich"}
         elements = [{"id": f"transaction-{n}", **state, **user} for n in range(random.choice(TRANSACTIONS))]
         body = json.dumps({**json.loads(body), "transactions": elements}, ensure_ascii=False).encode()
-    path = f"/in/{vendor}-{random.choice(FORMATS)}"
+    path = f"/in/{vendor}-{random.choice(list(WAYS))}"
     secret = "forged" if random.random() < FORGERIES else SECRET
     signature = vendors.signature(vendor, secret, path, body)
     headers = [("user-agent", f"{vendor}/1.0"), ("accept", "*/*"), ("content-type", "application/json")]
@@ -82,7 +88,7 @@ async def main(binary, seconds):
     server = await asyncio.start_server(app, "127.0.0.1", 0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "hookwarden.toml")
-        path.write_text(config(server.sockets[0].getsockname()[1]))
+        path.write_text(config(server.sockets[0].getsockname()[1], Path(folder, "inbox.db")))
         gateway = await asyncio.create_subprocess_exec(
             binary, "run", "--config", str(path), env={}, stderr=asyncio.subprocess.PIPE, limit=1 << 20
         )
