@@ -69,6 +69,11 @@ impl Line {
         self.quoted(field, |line| line.write_fmt(text).unwrap_or_default());
     }
 
+    fn integer(&mut self, field: &Field, value: impl itoa::Integer) {
+        self.name(field);
+        self.raw(itoa::Buffer::new().format(value));
+    }
+
     fn plain(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         self.name(field);
         self.0.write_fmt(value).unwrap_or_default();
@@ -126,11 +131,11 @@ impl Visit for Line {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.plain(field, format_args!("{value}"));
+        self.integer(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.plain(field, format_args!("{value}"));
+        self.integer(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {

@@ -11,7 +11,7 @@ use super::{
     store::{record, store},
 };
 use crate::{
-    ascii::Ascii,
+    ascii::{Ascii, address},
     cloudevent::{Envelope, STRUCTURED},
     config::Delivery,
     event::{Claimed, Sent},
@@ -127,7 +127,7 @@ fn outgoing(gateway: &Gateway, claimed: &Claimed, trace: &str) -> Outgoing {
     let about = About {
         id: claimed.id(),
         source: &delivery.source().name,
-        client: delivery.client(),
+        client: &address(delivery.client()),
         traceparent: trace,
         content_type: &content_type,
     };

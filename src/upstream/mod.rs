@@ -15,7 +15,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, io::Write, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -60,8 +60,7 @@ impl Outgoing {
     /// A request that begins as [`Upstream::request`] made it; how long the body is, is added.
     #[must_use]
     pub fn new(mut head: Fields, body: Bytes) -> Self {
-        // Writing into a Vec does not fail.
-        head.add("content-length", |out| write!(out, "{}", body.len()).unwrap_or_default());
+        head.text("content-length", itoa::Buffer::new().format(body.len()));
         let body = if head.end(&body) { Bytes::new() } else { body };
         Self { head, body }
     }

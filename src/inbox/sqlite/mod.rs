@@ -162,8 +162,12 @@ impl Sqlite {
 
     /// Bytes in use.
     fn bytes(&self) -> Result<u64> {
-        let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let pages = || Ok((pragma("page_count")?, pragma("freelist_count")?, pragma("page_size")?));
+        // Asked with every group of appends: prepared once.
+        let number =
+            |pragma| self.connection.prepare_cached(pragma)?.query_one((), |row| row.get::<_, i64>(0));
+        let pages = || {
+            Ok((number("PRAGMA page_count")?, number("PRAGMA freelist_count")?, number("PRAGMA page_size")?))
+        };
         let (all, free, size) = pages().map_err(error)?;
         Ok(u64::try_from(all.saturating_sub(free) * size).unwrap_or_default())
     }

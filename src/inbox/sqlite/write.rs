@@ -11,6 +11,7 @@ use super::{
     tally::{Tallies, status_of},
 };
 use crate::{
+    ascii::address,
     identity::EventId,
     inbox::{
         engine::{EngineError, Write, Written},
@@ -108,7 +109,7 @@ impl<'a> Batch<'a> {
         let realm = self.realm(record.realm)?;
         let id = record.id.key().to_be_bytes();
         let Record { source, event_type, subject, partition_key, client, content, .. } = record;
-        let client = client.to_string();
+        let client = address(*client);
         let insert = || {
             let inserted = self.execute(
                 "INSERT INTO events (id, realm, received_at, source, type, subject, partitionkey, client) \
@@ -121,7 +122,7 @@ impl<'a> Batch<'a> {
                     event_type,
                     subject,
                     partition_key,
-                    client
+                    &*client
                 ],
             );
             Ok(inserted? > 0)
