@@ -2,8 +2,8 @@
 
 use std::{io::Write, net::IpAddr, ops::Deref};
 
-/// Bytes of the longest address: IPv6 with an IPv4 at its end.
-const ADDRESS_BYTES: usize = 45;
+/// Bytes of the longest address: eight groups of four digits, and colons.
+const ADDRESS_BYTES: usize = 39;
 
 /// A text of at most `N` bytes, all of them ASCII.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ pub fn address(address: IpAddr) -> Ascii<ADDRESS_BYTES> {
     };
     let left = rest.len();
     // Unwrap safety: there is room for the longest.
-    written.expect("45 bytes");
+    written.expect("39 bytes");
     Ascii::new(bytes, ADDRESS_BYTES - left)
 }
 

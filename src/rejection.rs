@@ -15,7 +15,7 @@ pub struct Rejection {
     pub retry_after: Option<Duration>,
     /// The limit that was reached, for the `RateLimit` headers.
     pub limit: Option<Limited>,
-    /// A vendor's own status for limits (`limited_status`), or for the app's refusals.
+    /// A vendor's own status for limits (`limited_status`) or for the app's refusals, or that of too long a head.
     pub status: Option<StatusCode>,
 }
 

@@ -43,7 +43,7 @@ const SWITCH: &[u8] = br#"{"success":true,"data":{"type":"application.enabled","
 const SCHEMA: &str = include_str!("../../src/inbox/sqlite/schema.sql");
 
 /// Every column, and its table.
-const COLUMNS: [(&str, &str); 37] = [
+const COLUMNS: [(&str, &str); 41] = [
     ("contents", "checksum"),
     ("contents", "attributes"),
     ("contents", "data"),
@@ -81,6 +81,10 @@ const COLUMNS: [(&str, &str); 37] = [
     ("windows", "bucket"),
     ("windows", "generation"),
     ("upstreams", "name"),
+    ("deliveries", "tried_at"),
+    ("deliveries", "status"),
+    ("deliveries", "error"),
+    ("deliveries", "took_ms"),
 ];
 /// The first of them that are covered by the checksum, row by row.
 const CONTENTS: usize = 5;
@@ -269,11 +273,11 @@ fn record(number: u8) -> Record {
 
 /// Without what keeps values of other types out.
 fn lax(schema: &str) -> String {
-    let open = "CHECK (state IN ('open', 'delivered', 'dead', 'discarded'))";
+    let states = "CHECK (state = 'delivered' OR state = 'open' OR state = 'dead' OR state = 'discarded')";
     let lax = schema
         .replace(") STRICT, WITHOUT ROWID", ") WITHOUT ROWID")
         .replace(") STRICT", ")")
-        .replace(open, "");
+        .replace(states, "");
     assert!(!lax.contains("STRICT") && !lax.contains("CHECK"), "the schema has changed");
     lax
 }

@@ -145,7 +145,7 @@ fn event(vendor: &Vendor, document: &Document, reading: &Reading, canaries: bool
 /// An event that went by way of the inbox is the same event.
 fn what_is_stored_is_sent_alike(envelope: &Envelope<'_>, data: &[u8], whole: &[u8]) {
     let attributes = Bytes::from(envelope.context_object());
-    let context = Context { attributes: &attributes, replay: false };
+    let context = Context::read(&attributes, false).expect("one JSON document");
     assert_eq!(context.structured(data), whole);
     for body_is_data in [true, false] {
         let (mut direct, mut stored) = (Fields::default(), Fields::default());

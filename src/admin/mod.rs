@@ -28,7 +28,11 @@ use tokio::{
 
 use self::answer::{Problem, json_response, text};
 pub use self::{guard::ApiAccess, query::encoded};
-use crate::gateway::{Gateway, Shared};
+use crate::{
+    gateway::{Gateway, Shared},
+    rejection::Code,
+    server::Fault,
+};
 
 /// Longest wait for the outcome of a reload.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,6 +80,9 @@ impl Admin {
 
 impl Inner {
     async fn route(&self, peer: SocketAddr, head: &Parts) -> Result<Response<Full<Bytes>>, Problem> {
+        if let Some(Fault { reason, status }) = head.extensions.get() {
+            return Err(Problem::new(*status, Code::MalformedRequest.as_str(), *reason));
+        }
         let path = head.uri.path();
         let api = self.api.load();
         // Probes and scrapers call by any name, and learn and change nothing.

@@ -43,8 +43,8 @@ pub(super) struct Ended {
 /// How an attempt went.
 struct Outcome {
     ending: Ending,
-    /// As metrics call it.
-    result: &'static str,
+    /// As metrics call it; none if it was not sent.
+    result: Option<&'static str>,
     status: Option<u16>,
     error: Option<String>,
 }
@@ -89,15 +89,15 @@ impl Attempts {
     fn damaged(&self) -> Outcome {
         self.gateway.load().shared.metrics.inbox_damaged.inc();
         let error = Some("damaged on the disk".to_owned());
-        Outcome { ending: Ending::Gone, result: "damaged", status: None, error }
+        Outcome { ending: Ending::Gone, result: None, status: None, error }
     }
 
     fn tell(&self, due: &Due, outcome: &Outcome, fate: Fate, took: Duration) {
         let gateway = self.gateway.load();
         let source = gateway.source_named(&due.source);
         let metrics = self.route(&gateway, &due.source);
-        if due.content.is_some() {
-            metrics.delivered(outcome.result, outcome.status, took);
+        if let Some(result) = outcome.result {
+            metrics.delivered(result, outcome.status, took);
         }
         let now = self.inbox.now();
         let said =
@@ -139,7 +139,7 @@ fn judge(answer: Result<StatusCode, Failure>) -> Outcome {
     let failure = match answer {
         Ok(status) => {
             let status = Some(status.as_u16());
-            return Outcome { ending: Ending::Delivered, result: "success", status, error: None };
+            return Outcome { ending: Ending::Delivered, result: Some("success"), status, error: None };
         }
         Err(failure) => failure,
     };
@@ -154,5 +154,5 @@ fn judge(answer: Result<StatusCode, Failure>) -> Outcome {
     };
     let (result, status) = failure.result();
     let status = status.map(|status| status.as_u16());
-    Outcome { ending, result, status, error: Some(failure.to_string()) }
+    Outcome { ending, result: Some(result), status, error: Some(failure.to_string()) }
 }

@@ -331,6 +331,21 @@ mod tests {
     }
 
     #[test]
+    fn strings_end_wherever_they_do() {
+        for plain in (0..200).map(|length| "x".repeat(length)) {
+            for (end, good) in [("\"", true), ("\\\"é\"", true), ("\\u0041\"", true), ("\n\"", false)] {
+                for text in
+                    [format!("[\"{plain}{end},\"{plain}{end}]"), format!("{{\"{plain}{end}:\"{plain}{end}}}")]
+                {
+                    assert_eq!(parses(text.as_bytes()), good, "{text}");
+                    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), good, "{text}");
+                }
+            }
+            assert!(!parses(format!("\"{plain}").as_bytes()), "{plain}");
+        }
+    }
+
+    #[test]
     fn nodes_point_at_their_text() {
         let text = r#" {"a": [1.10, "x\n", {"b": null}], "c": true} "#;
         let document = Document::parse(Bytes::from(text)).unwrap();

@@ -66,7 +66,8 @@ pub struct TlsSettings {
 pub struct Bounds {
     /// Connections open at once.
     pub connections_max: usize,
-    /// Bytes of a request's head; less than 8 KiB counts as 8 KiB.
+    /// Bytes of a request's head; less than 8 KiB counts as 8 KiB. A longer one that has come whole carries a
+    /// [`Fault`](super::Fault), by which the handler refuses it.
     pub header_bytes_max: usize,
     /// From accept to the first complete head, and from the first byte of a later head to its last.
     pub header_timeout: Duration,

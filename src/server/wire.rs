@@ -22,15 +22,19 @@ pub(super) type FirstFault = Arc<OnceLock<(u64, Fault)>>;
 /// The first line of HTTP/2's preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
+/// Longest lines of a chunked body that are followed, in bytes. hyper ends the connection at fewer: 16 KiB of extensions in
+/// all, or of trailers.
+const BODY_LINES_BYTES_MAX: usize = 64 << 10;
+
 /// Where one request ends and the next begins.
 #[derive(Debug)]
 pub(super) struct Wire {
     at: At,
     /// The beginning of a line whose end is not here yet.
     line: Vec<u8>,
-    /// Bytes of the head so far, or of the line or lines that tell of a chunk or stand behind the last one.
-    lines: usize,
-    lines_max: usize,
+    /// Bytes of the head so far, or of the lines that tell of a chunk or stand behind the last one.
+    lines_bytes: usize,
+    head_bytes_max: usize,
     /// Whole heads so far.
     heads: u64,
     length: Option<u64>,
@@ -58,8 +62,8 @@ impl Wire {
         Self {
             at: At::RequestLine,
             line: Vec::new(),
-            lines: 0,
-            lines_max: head_bytes_max,
+            lines_bytes: 0,
+            head_bytes_max,
             heads: 0,
             length: None,
             coded: false,
@@ -98,9 +102,13 @@ impl Wire {
 
     /// A line, or a piece of one that came in several reads.
     fn piece(&mut self, piece: &[u8]) {
-        self.lines += piece.len();
-        if self.lines > self.lines_max {
+        self.lines_bytes += piece.len();
+        let in_head = matches!(self.at, At::RequestLine | At::Fields);
+        if in_head && self.lines_bytes > self.head_bytes_max {
             return self.fails("the head is too long", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        }
+        if self.lines_bytes > BODY_LINES_BYTES_MAX.max(self.head_bytes_max) {
+            return self.faulty("the lines of a chunked body are too long");
         }
         let ended = piece.last() == Some(&b'\n');
         if ended && self.line.is_empty() {
@@ -160,7 +168,7 @@ impl Wire {
     /// What was bounded together has ended.
     fn go_on(&mut self, at: At) {
         self.at = at;
-        self.lines = 0;
+        self.lines_bytes = 0;
     }
 
     fn faulty(&mut self, reason: &'static str) {
@@ -276,15 +284,24 @@ mod tests {
             let (fits, long) = (head(200, line), head(201, line));
             assert_eq!((fits.len(), long.len()), (200, 201));
             assert_eq!(fault(&fits), None, "{line:?}");
-            // Each head has its own, and so do the lines of chunks and those behind the last.
-            let body = format!("1;{}\r\nx\r\n0\r\n{}\r\n", "y".repeat(190), "a: b\r\n".repeat(33));
+            // Each head has its own, and the lines of chunks and those behind the last have none so short.
+            let body = format!("1;{}\r\nx\r\n0\r\n{}\r\n", "y".repeat(300), "a: b\r\n".repeat(60));
             assert_eq!(fault(&format!("{fits}{body}{fits}{body}")), None, "{line:?}");
             let too_long = |number| Some((number, "the head is too long"));
             assert_eq!(fault(&long), too_long(0), "{line:?}");
             assert_eq!(fault(&format!("{fits}{body}{long}")), too_long(1), "{line:?}");
-            assert_eq!(fault(&format!("{fits}1;{}\r\n", "y".repeat(198))), too_long(1), "{line:?}");
-            assert_eq!(fault(&format!("{fits}0\r\n{}\r\n", "a: b\r\n".repeat(34))), too_long(1), "{line:?}");
         }
+    }
+
+    #[test]
+    fn lines_without_an_end_are_not_kept() {
+        let chunked = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        let extension = |bytes: usize| format!("{chunked}1;{}", "y".repeat(bytes - 2));
+        assert_eq!(fault_in(&extension(BODY_LINES_BYTES_MAX), 1000), None);
+        let too_long = Some((1, "the lines of a chunked body are too long"));
+        assert_eq!(fault_in(&extension(BODY_LINES_BYTES_MAX + 1), 1000), too_long);
+        let trailers = "a: b\r\n".repeat(BODY_LINES_BYTES_MAX / 6 + 1);
+        assert_eq!(fault_in(&format!("{chunked}0\r\n{trailers}"), 1000), too_long);
     }
 
     #[test]

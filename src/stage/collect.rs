@@ -25,7 +25,8 @@ const UNHURRIED: Duration = Duration::from_secs(5);
 /// Bytes of a body that are held, and that room is made for, before any of it is here.
 const FIRST_BYTES_MAX: usize = 4 << 10;
 
-/// Longest body, in bytes, that is copied out of the connection's buffer, which has about as many.
+/// Longest body, in bytes, that is copied out of the connection's buffer, which mostly has as many, and never more than
+/// four times as many.
 const COPIED_BYTES_MAX: usize = 8 << 10;
 
 /// By how much a buffer is made longer than what is here: a long body is copied a few times on its way, not often.

@@ -1,5 +1,6 @@
 //! Head: what hyper lets through although parsers disagree on it. One strict reading before anything is decided: a
-//! request that two programs could take for different ones is refused, and its connection closed.
+//! request that two programs could take for different ones is refused, and its connection closed; so is one whose head is
+//! too long, though hyper had room for it.
 
 use http::{
     HeaderMap, Method, Request, Uri, Version,

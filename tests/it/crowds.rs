@@ -13,7 +13,7 @@ use crate::{
     siege::*,
 };
 
-/// Memory that one connection may cost, in KiB: what is read of a head (`header_bytes_max`, 16 KiB), an answer, and the
+/// Memory that one connection may cost, in KiB: what is read at once (32 KiB at most), an answer, and the
 /// tasks that serve it, which are large in a debug build.
 const CONNECTION_KIB: u64 = 64;
 

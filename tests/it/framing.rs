@@ -1,13 +1,20 @@
 //! Heads and bodies that two programs could read differently are refused before anything is decided, and what stands
 //! behind them is never taken for a request.
 
-use std::io::{BufReader, Write};
+use std::{
+    io::{BufReader, Write},
+    net::SocketAddr,
+};
 
 use crate::harness::*;
 
 /// Sends bytes and reads all answers, until the gateway closes the connection.
 fn answers(gateway: &Gateway, bytes: &[u8]) -> Vec<u16> {
-    let mut stream = connect(gateway.listen);
+    answers_at(gateway.listen, bytes)
+}
+
+fn answers_at(listener: SocketAddr, bytes: &[u8]) -> Vec<u16> {
+    let mut stream = connect(listener);
     stream.write_all(bytes).ok();
     let mut reader = BufReader::new(stream);
     let mut statuses = Vec::new();
@@ -181,6 +188,8 @@ fn heads_have_bounds() {
     let head =
         format!("POST /in/sendauth HTTP/1.1\r\nhost: a\r\n{long}\r\nPOST / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(answers(&gateway, head.as_bytes()), [431], "and nothing behind it is answered");
+    let head = format!("GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n{long}\r\n");
+    assert_eq!(answers_at(gateway.admin, head.as_bytes()), [431], "nor by the admin listener");
     let value = "y".repeat(17 << 10);
     gateway.post("/in/sendauth", &[("x", &value)], b"").refused(431, "malformed_request");
     let path = format!("/in/sendauth?{}", "x".repeat(9000));

@@ -91,6 +91,7 @@ impl Sqlite {
 }
 
 impl<'a> Batch<'a> {
+    /// Writes all, or up to what fails; then the statements are given back, before the transaction ends.
     fn all(mut self, writes: &[Write]) -> (Result<Vec<Written>>, Tallies) {
         (writes.iter().map(|write| self.write(write)).collect(), self.changes)
     }
@@ -142,7 +143,9 @@ impl<'a> Batch<'a> {
             if self.full {
                 return Ok(Written::NoRoom);
             }
-            insert()?;
+            if !insert()? {
+                return Err(EngineError::Other("what is known of an event contradicts itself".to_owned()));
+            }
         }
         let event = self.connection.last_insert_rowid();
         let Content { attributes, data, raw, content_type } = content;
@@ -242,7 +245,7 @@ impl<'a> Batch<'a> {
             self.one(row, params![event, upstream], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let Some((before, attempts, lane)) = row else { return Ok(Written::Ended(false)) };
         self.execute(
-            "INSERT INTO attempts (event, upstream, attempt, at, status, error, took_ms) \
+            "INSERT OR IGNORE INTO attempts (event, upstream, attempt, at, status, error, took_ms) \
              SELECT event, upstream, attempts, tried_at, status, error, took_ms FROM deliveries \
               WHERE event = ? AND upstream = ? AND attempts > 0",
             params![event, upstream],
@@ -288,6 +291,7 @@ impl<'a> Batch<'a> {
         self.run(sql, |statement| statement.query_one(params, read).optional())
     }
 
+    /// Runs a statement, known by its place in the program: one that stands in two places is prepared twice, which is all.
     pub(super) fn run<T>(
         &self,
         sql: &'static str,
