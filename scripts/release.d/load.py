@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What a gateway does most, for scripts/release to count: deliveries of all vendors, one behind the other over kept
-connections, to apps that take them at once, in every format and by the inbox; a few copies and forgeries among them.
+connections, to apps that take them at once, in every format, and `raw` by the inbox; a few copies and forgeries among them.
 
     load.py BINARY SECONDS
 """

@@ -161,6 +161,22 @@ fn what_is_settled_goes_after_its_time_and_the_file_stays_small() {
 }
 
 #[test]
+fn of_a_write_that_failed_nothing_counts_and_the_next_is_whole() {
+    let mut lab = Lab::new();
+    let file = rusqlite::Connection::open(lab._dir.path().join("inbox.db")).unwrap();
+    let fails = "CREATE TRIGGER fails BEFORE INSERT ON deliveries WHEN NEW.event = 2 BEGIN SELECT RAISE(ABORT, 'test'); END";
+    file.execute_batch(fails).unwrap();
+    let batch: Vec<Write> = (1..4).map(|number| Write::Append(Box::new(lab.record(number, 10)))).collect();
+    assert!(lab.engine.write(lab.now, &batch).is_err());
+    assert_eq!(lab.count(&Filter::default()), 0);
+    file.execute_batch("DROP TRIGGER fails").unwrap();
+    let written = lab.engine.write(lab.now, &batch).unwrap();
+    assert!(written.into_iter().all(|written| stored(written).is_ok()));
+    assert_eq!((lab.count(&Filter::default()), lab.due().len()), (3, 3));
+    assert_eq!(lab.engine.stats().unwrap().tally["app"].ready, 3);
+}
+
+#[test]
 fn every_attempt_is_told_in_its_order_until_its_event_goes() {
     let mut lab = Lab::new();
     let attempts = |lab: &mut Lab| {
