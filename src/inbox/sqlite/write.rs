@@ -20,6 +20,17 @@ use crate::{
     store::OpenWindow,
 };
 
+/// The statement by which the end of an attempt moves its delivery, if what else is asked for holds, too.
+macro_rules! moves {
+    ($and:literal) => {
+        concat!(
+            "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = attempts + 1, tries = tries + 1, ",
+            "tried_at = ?, status = ?, error = ?, took_ms = ? WHERE event = ? AND upstream = ?",
+            $and
+        )
+    };
+}
+
 /// A transaction that is being written.
 pub(super) struct Batch<'a> {
     pub connection: &'a Connection,
@@ -230,12 +241,7 @@ impl<'a> Batch<'a> {
         let took_ms = i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX);
         let after = params![state, due_at, settled_at, at, status, attempt.error, took_ms, event, upstream];
         // Most are in no lane, and this is their first attempt: one statement.
-        let first = self.execute(
-            "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = 1, tries = 1, \
-                    tried_at = ?, status = ?, error = ?, took_ms = ? \
-             WHERE event = ? AND upstream = ? AND state = 'open' AND attempts = 0 AND lane IS NULL",
-            after,
-        )?;
+        let first = self.execute(moves!(" AND state = 'open' AND attempts = 0 AND lane IS NULL"), after)?;
         if first > 0 {
             self.changes.moved(upstream, Some(Status::Ready), Some(status_of(state, true)));
             return Ok(Written::Ended(true));
@@ -253,12 +259,7 @@ impl<'a> Batch<'a> {
         // What an operator gave up meanwhile stays so, unless the app has taken it.
         let open = before == "open";
         if open || fate == Fate::Delivered {
-            self.execute(
-                "UPDATE deliveries SET state = ?, due_at = ?, settled_at = ?, attempts = attempts + 1, tries = tries + 1, \
-                        tried_at = ?, status = ?, error = ?, took_ms = ? \
-                 WHERE event = ? AND upstream = ?",
-                after,
-            )?;
+            self.execute(moves!(""), after)?;
             self.changes.moved(
                 upstream,
                 Some(status_of(&before, attempts > 0)),
