@@ -111,9 +111,9 @@ pub(super) enum Write {
     Ended { key: Key, attempt: Attempt, fate: Fate, urgent: bool },
     /// An operator's wish, for the deliveries of at most `max` matching events, `after` the one that came last.
     Act { action: Action, filter: Filter, after: i64, max: usize },
-    /// Forgets at most `max` deliveries that were settled before this time, and their events.
+    /// Forgets deliveries that were settled before this time, and their events; looks at `max` at most.
     Prune { before: Timestamp, max: usize },
-    /// Forgets the contents of at most `max` settled events, the oldest first, for want of room.
+    /// Forgets the contents of settled events, the oldest first, for want of room; looks at `max` at most.
     Strip { max: usize },
 }
 
@@ -130,8 +130,8 @@ pub(super) enum Written {
     Ended(bool),
     /// Deliveries changed, and the last event that was looked at; none if all were.
     Acted { changed: u64, last: Option<i64> },
-    /// How many were forgotten.
-    Forgotten(usize),
+    /// How many were forgotten, and whether there are more to look at.
+    Forgotten { count: usize, more: bool },
 }
 
 /// What is in the inbox.

@@ -98,6 +98,11 @@ fn stored(written: Written) -> Result<(), Written> {
     if matches!(written, Written::Stored { .. }) { Ok(()) } else { Err(written) }
 }
 
+fn forgotten(written: Written) -> usize {
+    let Written::Forgotten { count, .. } = written else { panic!("forgotten") };
+    count
+}
+
 fn id(number: u32) -> crate::identity::EventId {
     crate::identity::EventId::from_bytes((u128::from(number) + 1).to_be_bytes())
 }
@@ -216,7 +221,7 @@ fn every_attempt_is_told_in_its_order_until_its_event_goes() {
         "4 1 4"
     );
     lab.wait(10);
-    assert_eq!(lab.write(Write::Prune { before: lab.now, max: 10 }), Written::Forgotten(1));
+    assert_eq!(forgotten(lab.write(Write::Prune { before: lab.now, max: 10 })), 1);
     assert_eq!(rows(&lab, "SELECT count(*) || '' FROM attempts"), "0");
 }
 
@@ -229,8 +234,8 @@ fn what_is_not_settled_never_goes() {
     let attempt = Attempt { at: lab.now, status: Some(410), error: None, took: Duration::ZERO };
     lab.write(Write::Ended { key, attempt, fate: Fate::Dead, urgent: false });
     lab.wait(1_000_000_000);
-    assert_eq!(lab.write(Write::Prune { before: lab.now, max: 100 }), Written::Forgotten(0));
-    assert_eq!(lab.write(Write::Strip { max: 100 }), Written::Forgotten(0));
+    assert_eq!(forgotten(lab.write(Write::Prune { before: lab.now, max: 100 })), 0);
+    assert_eq!(forgotten(lab.write(Write::Strip { max: 100 })), 0);
     assert_eq!(lab.count(&Filter::default()), 2);
 }
 
@@ -243,9 +248,9 @@ fn for_want_of_room_contents_go_and_ids_stay() {
     lab.deliver();
     lab.append(99, 20_000).unwrap();
     let before = lab.bytes();
-    assert_eq!(lab.write(Write::Strip { max: 30 }), Written::Forgotten(30));
-    assert_eq!(lab.write(Write::Strip { max: 30 }), Written::Forgotten(20));
-    assert_eq!(lab.write(Write::Strip { max: 30 }), Written::Forgotten(0));
+    assert_eq!(forgotten(lab.write(Write::Strip { max: 30 })), 30);
+    assert_eq!(forgotten(lab.write(Write::Strip { max: 30 })), 20);
+    assert_eq!(forgotten(lab.write(Write::Strip { max: 30 })), 0);
     assert!(lab.bytes() < before / 10, "{} of {before}", lab.bytes());
     assert_eq!(lab.append(0, 10), Err(Written::Known));
     assert_eq!(lab.due().len(), 1, "what is to be delivered is there");

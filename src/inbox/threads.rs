@@ -29,7 +29,7 @@ const CROWD: usize = 8;
 const COMPANY_WAIT: Duration = Duration::from_millis(3);
 /// How often the writer looks whether there is something to forget, and, when the disk fails, whether it is back.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Deliveries forgotten beside a group of writes: more than come in, few enough for no one to wait.
+/// Deliveries looked at for what may be forgotten, beside a group of writes: more than come in, few enough for no one to wait.
 const FORGOTTEN_MIN: usize = 32;
 /// Of `inbox.bytes_max`, what is in use when the contents of settled events go: nine tenths.
 const STRIP_AT: (u64, u64) = (9, 10);
@@ -301,8 +301,8 @@ impl Scribe {
 
     fn forgot(&mut self, writes: &[Write], written: &[Written]) {
         for (write, written) in writes.iter().zip(written) {
-            if let (Write::Prune { max, .. }, Written::Forgotten(count)) = (write, written) {
-                self.prune = count == max;
+            if let (Write::Prune { .. }, Written::Forgotten { more, .. }) = (write, written) {
+                self.prune = *more;
             }
         }
     }

@@ -117,7 +117,7 @@ impl Model {
             Write::Append(record) => self.append(now, record),
             Write::Ended { key, attempt, fate, .. } => self.ended(now, *key, attempt, *fate),
             Write::Act { action, filter, .. } => self.act(now, *action, filter),
-            Write::Prune { .. } | Write::Strip { .. } => Written::Forgotten(0),
+            Write::Prune { .. } | Write::Strip { .. } => Written::Forgotten { count: 0, more: false },
         }
     }
 

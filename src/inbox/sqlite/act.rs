@@ -34,7 +34,11 @@ impl Batch<'_> {
     }
 
     fn rows(&self, filter: &Filter, after: i64, max: usize) -> Result<(Vec<Row>, Option<i64>)> {
-        let query = matching(filter);
+        let recent = filter.id.map(|id| {
+            let before: Vec<_> = self.file.ids().recent().all(id).collect();
+            before.into_iter().chain(self.ids.added.all(id)).collect::<Vec<_>>()
+        });
+        let query = matching(filter, &recent.unwrap_or_default());
         let sql = format!(
             "SELECT d.event, d.upstream, d.state, d.attempts > 0, d.due_at IS NOT NULL, d.lane \
                FROM (SELECT e.event FROM events e WHERE e.event > {after} AND {} ORDER BY e.event LIMIT {max}) \
@@ -90,7 +94,7 @@ impl Batch<'_> {
             params![due_at, event, upstream],
         )?;
         let after = if row.tried { Status::Retrying } else { Status::Ready };
-        self.changes.moved(upstream, Some(status), Some(after));
+        self.tallies.moved(upstream, Some(status), Some(after));
         Ok(true)
     }
 
@@ -103,7 +107,7 @@ impl Batch<'_> {
             "UPDATE deliveries SET state = 'discarded', due_at = NULL, settled_at = ? WHERE event = ? AND upstream = ?",
             params![self.now, event, upstream],
         )?;
-        self.changes.moved(upstream, Some(status), Some(Status::Discarded));
+        self.tallies.moved(upstream, Some(status), Some(Status::Discarded));
         self.go_on(upstream, row.lane.as_deref())?;
         Ok(true)
     }

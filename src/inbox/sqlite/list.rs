@@ -17,8 +17,9 @@ pub(super) struct Matching {
     pub delivery_values: Vec<Box<dyn ToSql>>,
 }
 
-/// A filter as SQL: of fixed texts; all that comes from outside is bound.
-pub(super) fn matching(filter: &Filter) -> Matching {
+/// A filter as SQL: of fixed texts and numbers; all that comes from outside is bound. `recent` are the events of the id that is
+/// looked for, as far as they may not be in the index.
+pub(super) fn matching(filter: &Filter, recent: &[i64]) -> Matching {
     let Filter { id, source, event_type, subject, partition_key, upstream, status, since, until } = filter;
     let mut events = vec!["1".to_owned()];
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
@@ -27,7 +28,9 @@ pub(super) fn matching(filter: &Filter) -> Matching {
         values.push(value);
     };
     if let Some(id) = id {
-        also("e.id = ?", Box::new(id.key().to_be_bytes()));
+        let recent: String = recent.iter().map(|event| format!(" UNION ALL SELECT {event}")).collect();
+        let events = format!("e.event IN (SELECT event FROM ids WHERE id = ?{recent})");
+        also(&events, Box::new(id.key().to_be_bytes()));
     }
     if let Some(source) = source {
         also("e.source = ?", Box::new(source.clone()));
@@ -87,8 +90,12 @@ pub(super) fn matching(filter: &Filter) -> Matching {
 }
 
 impl Sqlite {
+    fn recent(&self, filter: &Filter) -> Vec<i64> {
+        filter.id.map(|id| self.file.ids().recent().all(id).collect()).unwrap_or_default()
+    }
+
     pub(super) fn listed(&self, filter: &Filter, before: Option<i64>, limit: usize) -> Result<Vec<Stored>> {
-        let query = matching(filter);
+        let query = matching(filter, &self.recent(filter));
         let before = before.unwrap_or(i64::MAX);
         let sql = format!(
             "SELECT e.event, e.id, e.received_at, e.source, e.type, e.subject, e.partitionkey FROM events e \
@@ -156,7 +163,7 @@ impl Sqlite {
     }
 
     pub(super) fn counted(&self, filter: &Filter, action: Action) -> Result<u64> {
-        let query = matching(filter);
+        let query = matching(filter, &self.recent(filter));
         let changes = match action {
             Action::Replay => "(d.state <> 'open' OR d.due_at IS NOT NULL)",
             Action::Discard => "d.state IN ('open', 'dead')",

@@ -2,6 +2,7 @@
 
 mod act;
 mod forget;
+mod ids;
 mod list;
 mod read;
 mod tally;
@@ -20,7 +21,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use self::{tally::Tallies, write::Names};
+use self::{forget::Cursors, ids::Ids, tally::Tallies, write::Names};
 use super::engine::{EngineError, OpenError};
 
 /// `PRAGMA application_id`: "hkwd".
@@ -42,8 +43,7 @@ pub(super) struct Sqlite {
     connection: Connection,
     file: Arc<InboxFile>,
     names: Names,
-    /// How far contents were stripped: when the delivery was settled, and its event.
-    stripped_to: (i64, i64),
+    cursors: Cursors,
 }
 
 /// The file of an inbox, held against other processes.
@@ -55,6 +55,7 @@ pub(super) struct InboxFile {
     log_pages: Arc<AtomicU64>,
     /// Kept by the connection that writes.
     tallies: Mutex<Tallies>,
+    ids: Mutex<Ids>,
     _lock: File,
 }
 
@@ -85,6 +86,7 @@ impl InboxFile {
             bytes_max: AtomicU64::new(bytes_max),
             log_pages: Arc::default(),
             tallies: Mutex::default(),
+            ids: Mutex::default(),
             _lock: lock,
         });
         let engine = |error| OpenError::Engine { path: shown(), error };
@@ -125,6 +127,10 @@ impl InboxFile {
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn ids(&self) -> MutexGuard<'_, Ids> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn connect(&self) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(error)?;
@@ -150,6 +156,7 @@ impl Sqlite {
         let mut connection = file.connect()?;
         if writes {
             *file.tallies() = Tallies::read(&connection)?;
+            *file.ids() = Ids::read(&connection)?;
             let log_pages = Arc::clone(&file.log_pages);
             let told = move |_: &mut rusqlite::hooks::Wal, pages| {
                 log_pages.store(u64::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
@@ -157,7 +164,7 @@ impl Sqlite {
             };
             connection.wal_hook(Some(told)).map_err(error)?;
         }
-        Ok(Self { connection, file: Arc::clone(file), names: Names::default(), stripped_to: (0, 0) })
+        Ok(Self { connection, file: Arc::clone(file), names: Names::default(), cursors: Cursors::default() })
     }
 
     /// Bytes in use.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::{LOG_PAGES_TIDY, Result, Sqlite, error, list::time, write::checksum};
+use super::{LOG_PAGES_TIDY, Result, Sqlite, error, ids, list::time, write::checksum};
 use crate::{
     identity::EventId,
     inbox::{
@@ -36,7 +36,10 @@ impl Engine for Sqlite {
     }
 
     fn due(&mut self, look: &Look<'_>) -> Result<Taken> {
-        let Some(upstream) = self.upstream_number(look.upstream)? else { return Ok(Taken::default()) };
+        let Some(upstream) = self.number("SELECT upstream FROM upstreams WHERE name = ?", [look.upstream])?
+        else {
+            return Ok(Taken::default());
+        };
         let (places, full) = self.places(upstream, look).map_err(error)?;
         let mut taken = Taken { more: full, ..Taken::default() };
         let mut bytes = 0;
@@ -50,7 +53,8 @@ impl Engine for Sqlite {
             }
         }
         if !taken.more {
-            let next = "SELECT min(due_at) FROM deliveries WHERE upstream = ? AND due_at > ?";
+            let next =
+                "SELECT min(due_at) FROM deliveries WHERE state = 'open' AND upstream = ? AND due_at > ?";
             let next = self.connection.prepare_cached(next).and_then(|mut it| {
                 it.query_one(params![upstream, look.now.as_millisecond()], |row| row.get::<_, Option<i64>>(0))
             });
@@ -59,13 +63,15 @@ impl Engine for Sqlite {
         Ok(taken)
     }
 
-    fn knows(&mut self, id: EventId, realm: u128, after: Timestamp) -> Result<bool> {
-        let sql = "SELECT received_at FROM events WHERE id = ? AND realm = (SELECT realm FROM realms WHERE hash = ?)";
-        let known = self.connection.prepare_cached(sql).and_then(|mut it| {
-            let values = params![id.key().to_be_bytes(), realm.to_be_bytes()];
-            it.query_one(values, |row| row.get::<_, i64>(0)).optional()
-        });
-        Ok(known.map_err(error)?.is_some_and(|received_at| received_at > after.as_millisecond()))
+    fn knows(&mut self, id: EventId, realm_hash: u128, after: Timestamp) -> Result<bool> {
+        let realm = "SELECT realm FROM realms WHERE hash = ?";
+        let Some(realm) = self.number(realm, [realm_hash.to_be_bytes()])? else { return Ok(false) };
+        let recent = self.file.ids().recent().last(id, realm);
+        let received_at = match recent {
+            Some(event) => self.number(ids::RECENT, [event])?,
+            None => self.number(ids::INDEXED, params![id.key().to_be_bytes(), realm])?,
+        };
+        Ok(received_at.is_some_and(|received_at| received_at > after.as_millisecond()))
     }
 
     fn list(&mut self, filter: &Filter, before: Option<i64>, limit: usize) -> Result<Vec<Stored>> {
@@ -103,16 +109,12 @@ impl Engine for Sqlite {
             rows.collect::<rusqlite::Result<Vec<(i64, String)>>>()
         };
         let upstreams = read().map_err(error)?;
-        let oldest = "SELECT e.received_at FROM deliveries d JOIN events e USING (event) \
-                      WHERE d.state = 'open' AND d.upstream = ? ORDER BY d.event LIMIT 1";
+        let oldest = "SELECT received_at FROM events \
+                      WHERE event = (SELECT min(event) FROM deliveries WHERE state = 'open' AND upstream = ?)";
         let mut stats = Stats { bytes: self.bytes()?, ..Stats::default() };
         for (number, name) in upstreams {
             stats.tally.insert(name.clone(), self.file.tallies().of(number));
-            let at = self
-                .connection
-                .prepare_cached(oldest)
-                .and_then(|mut it| it.query_one([number], |row| row.get(0)).optional());
-            stats.oldest.extend(at.map_err(error)?.map(|at| (name, time(at))));
+            stats.oldest.extend(self.number(oldest, [number])?.map(|at| (name, time(at))));
         }
         Ok(stats)
     }
@@ -147,11 +149,11 @@ impl Sqlite {
         done.map(drop).map_err(error)
     }
 
-    fn upstream_number(&mut self, name: &str) -> Result<Option<i64>> {
+    fn number(&self, sql: &str, params: impl rusqlite::Params) -> Result<Option<i64>> {
         let number = self
             .connection
-            .prepare_cached("SELECT upstream FROM upstreams WHERE name = ?")
-            .and_then(|mut it| it.query_one([name], |row| row.get(0)).optional());
+            .prepare_cached(sql)
+            .and_then(|mut it| it.query_one(params, |row| row.get(0)).optional());
         number.map_err(error)
     }
 
@@ -159,7 +161,7 @@ impl Sqlite {
     fn places(&self, upstream: i64, look: &Look<'_>) -> rusqlite::Result<(Vec<Place>, bool)> {
         let mut statement = self.connection.prepare_cached(
             "SELECT event, format, lane, tries, replay FROM deliveries \
-             WHERE upstream = ? AND due_at <= ? ORDER BY due_at, event LIMIT ?",
+             WHERE state = 'open' AND upstream = ? AND due_at <= ? ORDER BY due_at, event LIMIT ?",
         )?;
         let limit = look.max.saturating_add(look.held.len());
         let mut rows = statement.query(params![

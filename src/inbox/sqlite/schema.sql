@@ -4,7 +4,7 @@
 CREATE TABLE events (
   event        INTEGER PRIMARY KEY,
   id           BLOB NOT NULL,     -- 16 bytes: what follows `hw1_`
-  realm        INTEGER,           -- with the id, what a repetition is known by; null once the window is over
+  realm        INTEGER NOT NULL,  -- with the id, what a repetition is known by
   received_at  INTEGER NOT NULL,
   source       TEXT NOT NULL,     -- its name in the configuration
   type         TEXT NOT NULL,
@@ -12,17 +12,28 @@ CREATE TABLE events (
   partitionkey TEXT NOT NULL,
   client       TEXT NOT NULL      -- the sender's address
 ) STRICT;
-CREATE UNIQUE INDEX events_id ON events (id, realm);
 CREATE INDEX events_received ON events (received_at);
 CREATE INDEX events_source ON events (source);
 CREATE INDEX events_type ON events (type);
 CREATE INDEX events_subject ON events (subject) WHERE subject IS NOT NULL;
 CREATE INDEX events_partitionkey ON events (partitionkey);
 
+-- Events by id. Written behind them: the newest may not be here.
+CREATE TABLE ids (
+  id    BLOB NOT NULL,
+  realm INTEGER NOT NULL,
+  event INTEGER NOT NULL,
+  PRIMARY KEY (id, realm, event)
+) STRICT, WITHOUT ROWID;
+
+-- Up to which event all are in `ids`.
+CREATE TABLE indexed (event INTEGER NOT NULL) STRICT;
+INSERT INTO indexed VALUES (0);
+
 -- What is sent: gone before its event if room is short.
 CREATE TABLE contents (
   event        INTEGER PRIMARY KEY,
-  checksum     BLOB NOT NULL,     -- of all that is sent: 8 bytes of SHA-256
+  checksum     BLOB NOT NULL,     -- of all that is sent: XXH3, 8 bytes
   attributes   BLOB NOT NULL,     -- CloudEvents attributes, JSON
   data         BLOB,              -- the data object, JSON
   raw          BLOB,              -- the vendor's body
@@ -49,10 +60,9 @@ CREATE TABLE deliveries (
   place      INTEGER NOT NULL,    -- in the lane
   PRIMARY KEY (event, upstream)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX deliveries_due ON deliveries (upstream, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_open ON deliveries (upstream, due_at) WHERE state = 'open';
 CREATE INDEX deliveries_lane ON deliveries (upstream, lane, place) WHERE lane IS NOT NULL AND state = 'open';
-CREATE INDEX deliveries_state ON deliveries (state, event) WHERE state <> 'delivered';
-CREATE INDEX deliveries_settled ON deliveries (settled_at) WHERE settled_at IS NOT NULL;
+CREATE INDEX deliveries_stopped ON deliveries (state, event) WHERE state = 'dead' OR state = 'discarded';
 
 -- The attempts before a delivery's last, which stands with the delivery: most need no more than one.
 CREATE TABLE attempts (

@@ -13,8 +13,8 @@ pub(super) struct Tallies(BTreeMap<i64, [i64; 3]>);
 
 impl Tallies {
     pub(super) fn read(connection: &Connection) -> Result<Self> {
-        let counted = "SELECT upstream, state, attempts > 0, count(*) FROM deliveries \
-                       WHERE state IN ('open', 'dead') GROUP BY 1, 2, 3";
+        let counted = "SELECT upstream, state, attempts > 0, count(*) FROM deliveries WHERE state = 'open' GROUP BY 1, 2, 3 UNION ALL \
+             SELECT upstream, state, attempts > 0, count(*) FROM deliveries WHERE state = 'dead' GROUP BY 1, 2, 3";
         let mut tallies = Self::default();
         let mut statement = connection.prepare(counted).map_err(error)?;
         let mut rows = statement.query(()).map_err(error)?;

@@ -4,10 +4,12 @@ use std::{cell::RefCell, collections::HashMap, ptr, sync::atomic::Ordering};
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
-use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_64;
 
 use super::{
-    LOG_PAGES_MAX, Result, Sqlite, error,
+    InboxFile, LOG_PAGES_MAX, Result, Sqlite, error,
+    forget::Cursors,
+    ids::{self, Changes},
     tally::{Tallies, status_of},
 };
 use crate::{
@@ -37,11 +39,15 @@ pub(super) struct Batch<'a> {
     /// What was asked of it: prepared, or looked up, once a transaction.
     pub statements: RefCell<Vec<(&'static str, CachedStatement<'a>)>>,
     pub names: &'a mut Names,
-    pub changes: Tallies,
+    pub file: &'a InboxFile,
+    pub tallies: Tallies,
+    pub ids: Changes,
+    /// The last event.
+    pub last: i64,
     pub now: i64,
     /// No room for more events.
     pub full: bool,
-    pub stripped_to: &'a mut (i64, i64),
+    pub cursors: &'a mut Cursors,
 }
 
 /// Numbers that stand for texts.
@@ -53,20 +59,27 @@ pub(super) struct Names {
 
 impl Sqlite {
     pub(super) fn transact(&mut self, now: Timestamp, batch: &[Write]) -> Result<Vec<Written>> {
-        let appends = batch.iter().any(|write| matches!(write, Write::Append(_)));
-        let full = appends && self.bytes()? >= self.file.bytes_max();
+        let appends = batch.iter().filter(|write| matches!(write, Write::Append(_))).count();
+        let full = appends > 0 && self.bytes()? >= self.file.bytes_max();
         let begun = self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute(()));
         begun.map_err(error)?;
+        let (last, stretch) = {
+            let ids = self.file.ids();
+            (ids.last(), ids.stretch(appends))
+        };
         let transaction = Batch {
             connection: &self.connection,
             statements: RefCell::default(),
             names: &mut self.names,
-            changes: Tallies::default(),
+            file: &self.file,
+            tallies: Tallies::default(),
+            ids: Changes { stretch, ..Changes::default() },
+            last,
             now: now.as_millisecond(),
             full,
-            stripped_to: &mut self.stripped_to,
+            cursors: &mut self.cursors,
         };
-        let (written, changes) = transaction.all(batch);
+        let (written, tallies, ids) = transaction.all(batch);
         let committed = written.and_then(|written| {
             self.connection
                 .prepare_cached("COMMIT")
@@ -76,7 +89,8 @@ impl Sqlite {
         });
         match committed {
             Ok(written) => {
-                self.file.tallies().take_over(&changes);
+                self.file.tallies().take_over(&tallies);
+                self.file.ids().take_over(ids);
                 self.keep_the_log_short();
                 Ok(written)
             }
@@ -103,8 +117,22 @@ impl Sqlite {
 
 impl<'a> Batch<'a> {
     /// Writes all, or up to what fails; then the statements are given back, before the transaction ends.
-    fn all(mut self, writes: &[Write]) -> (Result<Vec<Written>>, Tallies) {
-        (writes.iter().map(|write| self.write(write)).collect(), self.changes)
+    fn all(mut self, writes: &[Write]) -> (Result<Vec<Written>>, Tallies, Changes) {
+        // Before anything is forgotten that it may be about.
+        let indexed = self.index();
+        let written = indexed.and_then(|()| writes.iter().map(|write| self.write(write)).collect());
+        (written, self.tallies, self.ids)
+    }
+
+    fn index(&self) -> Result<()> {
+        for (id, realm, event) in &self.ids.stretch.entries {
+            let values = params![id.to_be_bytes(), realm, event];
+            self.execute("INSERT OR IGNORE INTO ids (id, realm, event) VALUES (?, ?, ?)", values)?;
+        }
+        if let Some(event) = self.ids.stretch.round_ends {
+            self.execute("UPDATE indexed SET event = ?", [event])?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, write: &Write) -> Result<Written> {
@@ -122,11 +150,14 @@ impl<'a> Batch<'a> {
         let id = record.id.key().to_be_bytes();
         let Record { source, event_type, subject, partition_key, client, content, .. } = record;
         let client = address(*client);
-        let insert = || {
+        let event = self.last.saturating_add(1);
+        let insert = |known: bool| {
             let inserted = self.execute(
-                "INSERT INTO events (id, realm, received_at, source, type, subject, partitionkey, client) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, realm) DO NOTHING",
+                "INSERT INTO events (event, id, realm, received_at, source, type, subject, partitionkey, client) \
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 \
+                  WHERE ?10 OR NOT EXISTS (SELECT 1 FROM ids WHERE id = ?2 AND realm = ?3)",
                 params![
+                    event,
                     id,
                     realm,
                     record.received_at.as_millisecond(),
@@ -134,31 +165,32 @@ impl<'a> Batch<'a> {
                     event_type,
                     subject,
                     partition_key,
-                    &*client
+                    &*client,
+                    known
                 ],
             );
             Ok(inserted? > 0)
         };
+        let recent = self.ids.added.last(record.id, realm);
+        let recent = recent.or_else(|| self.file.ids().recent().last(record.id, realm));
         // Most events are new, and whether one is shows when it is inserted.
-        if self.full || !insert()? {
-            let known = "SELECT event, received_at FROM events WHERE id = ? AND realm = ?";
-            let known: Option<(i64, i64)> =
-                self.one(known, params![id, realm], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if self.full || recent.is_some() || !insert(false)? {
+            let received_at = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+            let known = match recent {
+                Some(event) => self.one(ids::RECENT, [event], received_at)?,
+                None => self.one(ids::INDEXED, params![id, realm], received_at)?,
+            };
             let window = i64::try_from(record.dedup_window.as_millis()).unwrap_or(i64::MAX);
-            if let Some((event, received_at)) = known {
-                if received_at.saturating_add(window) > self.now {
-                    return Ok(Written::Known);
-                }
-                self.execute("UPDATE events SET realm = NULL WHERE event = ?", [event])?;
+            if known.is_some_and(|received_at| received_at.saturating_add(window) > self.now) {
+                return Ok(Written::Known);
             }
             if self.full {
                 return Ok(Written::NoRoom);
             }
-            if !insert()? {
-                return Err(EngineError::Other("what is known of an event contradicts itself".to_owned()));
-            }
+            insert(true)?;
         }
-        let event = self.connection.last_insert_rowid();
+        self.last = event;
+        self.ids.added.insert(record.id, realm, event);
         let Content { attributes, data, raw, content_type } = content;
         self.execute(
             "INSERT INTO contents (event, checksum, attributes, data, raw, content_type) VALUES (?, ?, ?, ?, ?, ?)",
@@ -205,7 +237,7 @@ impl<'a> Batch<'a> {
              VALUES (?, ?, ?, 'open', ?, ?, ?)",
             params![event, upstream, way.format.as_str(), due_at, lane, event],
         )?;
-        self.changes.moved(upstream, None, Some(Status::Ready));
+        self.tallies.moved(upstream, None, Some(Status::Ready));
         Ok((upstream, due_at.is_some()))
     }
 
@@ -243,7 +275,7 @@ impl<'a> Batch<'a> {
         // Most are in no lane, and this is their first attempt: one statement.
         let first = self.execute(moves!(" AND state = 'open' AND attempts = 0 AND lane IS NULL"), after)?;
         if first > 0 {
-            self.changes.moved(upstream, Some(Status::Ready), Some(status_of(state, true)));
+            self.tallies.moved(upstream, Some(Status::Ready), Some(status_of(state, true)));
             return Ok(Written::Ended(true));
         }
         let row = "SELECT state, attempts, lane FROM deliveries WHERE event = ? AND upstream = ?";
@@ -260,7 +292,7 @@ impl<'a> Batch<'a> {
         let open = before == "open";
         if open || fate == Fate::Delivered {
             self.execute(moves!(""), after)?;
-            self.changes.moved(
+            self.tallies.moved(
                 upstream,
                 Some(status_of(&before, attempts > 0)),
                 Some(status_of(state, true)),
@@ -334,18 +366,14 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Of all that is sent, so that what the disk changed is not.
+/// Of all that is sent, so that what the disk changed is not: each part by XXH3, seeded with that of the parts before.
 pub(super) fn checksum(id: EventId, source: &str, client: &str, content: &Content) -> [u8; 8] {
-    let mut hash = Sha256::new();
+    let id = id.key().to_be_bytes();
+    let always = [&id[..], source.as_bytes(), client.as_bytes(), &content.attributes].map(Some);
     let optional = [&content.data, &content.raw, &content.content_type].map(|part| part.as_deref());
-    let parts =
-        [source.as_bytes(), client.as_bytes(), &content.attributes].map(Some).into_iter().chain(optional);
-    hash.update(id.key().to_be_bytes());
-    for part in parts {
-        let length = part.map_or(u64::MAX, |part| part.len() as u64);
-        hash.update(length.to_be_bytes());
-        hash.update(part.unwrap_or_default());
-    }
-    let digest = hash.finalize();
-    std::array::from_fn(|at| digest[at])
+    let hash = always.into_iter().chain(optional).fold(0, |before, part| match part {
+        Some(part) => XxHash3_64::oneshot_with_seed(before, part),
+        None => !before,
+    });
+    hash.to_be_bytes()
 }
