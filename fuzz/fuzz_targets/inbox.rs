@@ -43,7 +43,7 @@ const SWITCH: &[u8] = br#"{"success":true,"data":{"type":"application.enabled","
 const SCHEMA: &str = include_str!("../../src/inbox/sqlite/schema.sql");
 
 /// Every column, and its table.
-const COLUMNS: [(&str, &str); 41] = [
+const COLUMNS: [(&str, &str); 42] = [
     ("contents", "checksum"),
     ("contents", "attributes"),
     ("contents", "data"),
@@ -85,6 +85,7 @@ const COLUMNS: [(&str, &str); 41] = [
     ("deliveries", "status"),
     ("deliveries", "error"),
     ("deliveries", "took_ms"),
+    ("indexed", "event"),
 ];
 /// The first of them that are covered by the checksum, row by row.
 const CONTENTS: usize = 5;

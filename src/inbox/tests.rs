@@ -135,6 +135,91 @@ fn copies_in_one_transaction_are_one_event() {
 }
 
 #[test]
+fn an_id_is_found_whether_or_not_it_is_in_the_index() {
+    const EVENTS: u32 = 2000;
+    let mut lab = Lab::new();
+    // Of each id the order is another than that of receipt.
+    let record = |lab: &Lab, number: u32| Record {
+        id: crate::identity::EventId::from_bytes(
+            u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes(),
+        ),
+        dedup_window: Duration::MAX,
+        content: Content::default(),
+        ..lab.record(number, 0)
+    };
+    let append = |lab: &mut Lab, numbers: std::ops::Range<u32>| {
+        let batch: Vec<Write> = numbers.map(|number| Write::Append(Box::new(record(lab, number)))).collect();
+        let written = lab.engine.write(lab.now, &batch).unwrap();
+        written.into_iter().filter(|written| *written != Written::Known).count()
+    };
+    let rows = |lab: &Lab, of: &str| -> i64 {
+        let file = rusqlite::Connection::open(lab._dir.path().join("inbox.db")).unwrap();
+        file.query_row(of, (), |row| row.get(0)).unwrap()
+    };
+    for first in (0..EVENTS).step_by(25) {
+        assert_eq!(append(&mut lab, first..first + 25), 25);
+        // A second time at once, and some of long ago.
+        assert_eq!(append(&mut lab, first / 2..first / 2 + 25), 0);
+        if first % 400 == 0 {
+            lab.engine.reopen().unwrap();
+        }
+    }
+    let missing = "SELECT count(*) FROM events e WHERE NOT EXISTS (SELECT 1 FROM ids WHERE event = e.event)";
+    let behind = rows(&lab, missing);
+    assert!((1..100).contains(&behind), "{behind}");
+    let missing = "SELECT count(*) FROM events e WHERE event <= (SELECT event FROM indexed) AND \
+                   NOT EXISTS (SELECT 1 FROM ids i WHERE (i.id, i.realm, i.event) = (e.id, e.realm, e.event))";
+    assert_eq!(rows(&lab, missing), 0);
+    assert!(rows(&lab, "SELECT event FROM indexed") > 0);
+    lab.engine.reopen().unwrap();
+    for first in (0..EVENTS).step_by(50) {
+        assert_eq!(append(&mut lab, first..first + 50), 0);
+        let Record { id, realm, .. } = record(&lab, first + 25);
+        assert_eq!(lab.count(&Filter { id: Some(id), ..Filter::default() }), 1);
+        assert!(lab.engine.knows(id, realm, Timestamp::MIN).unwrap());
+        assert!(!lab.engine.knows(id, realm + 1, Timestamp::MIN).unwrap());
+    }
+    let all = Filter::default();
+    lab.write(Write::Act { action: Action::Discard, filter: all, after: 0, max: 10_000 });
+    // What is forgotten is in no index, and no number is another's afterwards.
+    let last = rows(&lab, "SELECT max(event) FROM events");
+    lab.wait(10);
+    while lab.write(Write::Prune { before: lab.now, max: 1000 })
+        != (Written::Forgotten { count: 0, more: false })
+    {}
+    assert_eq!((rows(&lab, "SELECT count(*) FROM events"), rows(&lab, "SELECT count(*) FROM ids")), (0, 0));
+    assert_eq!(append(&mut lab, 0..1), 1);
+    assert_eq!(rows(&lab, "SELECT event FROM events"), last + 1);
+    lab.engine.reopen().unwrap();
+    assert_eq!(append(&mut lab, 0..2), 1);
+}
+
+#[test]
+fn what_is_settled_late_is_forgotten_too() {
+    let mut lab = Lab::new();
+    let ways: Vec<Way> = ["app", "other"]
+        .map(|upstream| Way { upstream: upstream.into(), format: Format::Raw, ordered: false })
+        .into();
+    for number in 0..3 {
+        let record = Record { ways: ways.clone(), ..lab.record(number, 10) };
+        stored(lab.write(Write::Append(Box::new(record)))).unwrap();
+    }
+    lab.deliver();
+    lab.wait(100);
+    let prune = |lab: &mut Lab| {
+        forgotten(lab.write(Write::Prune { before: lab.now - SignedDuration::from_secs(50), max: 1 }))
+    };
+    // One at a time, past what is still open.
+    assert_eq!((0..12).map(|_| prune(&mut lab)).sum::<usize>(), 3);
+    let discard = Filter { upstream: Some("other".into()), ..Filter::default() };
+    lab.write(Write::Act { action: Action::Discard, filter: discard, after: 0, max: 10 });
+    assert_eq!((0..12).map(|_| prune(&mut lab)).sum::<usize>(), 0, "it has not been settled for long");
+    lab.wait(100);
+    assert_eq!((0..12).map(|_| prune(&mut lab)).sum::<usize>(), 3);
+    assert_eq!(lab.count(&Filter::default()), 0);
+}
+
+#[test]
 fn what_is_settled_goes_after_its_time_and_the_file_stays_small() {
     let mut lab = Lab::new();
     let mut largest_early = 0;

@@ -12,8 +12,11 @@ use rusqlite::Connection;
 use super::{Result, error};
 use crate::identity::EventId;
 
-/// Entries kept in memory, of 32 bytes: the more there are, the more of them go to the same page.
-const RECENT_MAX: usize = 8192;
+/// Entries kept in memory, of 32 bytes: the more there are, the more of them go to the same page. Few in tests, so that it comes
+/// to that there.
+const RECENT_MAX: usize = if cfg!(test) { 4 } else { 8192 };
+/// Entries that are written for each new one, as long as there are more than that.
+const CATCH_UP: usize = 4;
 
 /// What is known of an event that is not in the index yet.
 pub(super) const RECENT: &str = "SELECT received_at FROM events WHERE event = ?";
@@ -84,9 +87,9 @@ impl Ids {
         &self.recent
     }
 
-    /// What goes to the file next, beside so many new events: as much as came in, and where there is more, twice as much.
+    /// What goes to the file next, beside so many new events.
     pub(super) fn stretch(&self, appends: usize) -> Stretch {
-        let count = (self.recent.0.len() + appends).saturating_sub(RECENT_MAX).min(2 * appends);
+        let count = self.recent.0.len().saturating_sub(RECENT_MAX).min(CATCH_UP * appends);
         let ahead = self.written.map_or(Bound::Unbounded, Bound::Excluded);
         let entries: Vec<_> = self.recent.0.range((ahead, Bound::Unbounded)).take(count).copied().collect();
         let round_ends = (entries.len() < count).then_some(self.round);

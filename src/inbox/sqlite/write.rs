@@ -150,45 +150,36 @@ impl<'a> Batch<'a> {
         let id = record.id.key().to_be_bytes();
         let Record { source, event_type, subject, partition_key, client, content, .. } = record;
         let client = address(*client);
-        let event = self.last.saturating_add(1);
-        let insert = |known: bool| {
-            let inserted = self.execute(
-                "INSERT INTO events (event, id, realm, received_at, source, type, subject, partitionkey, client) \
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 \
-                  WHERE ?10 OR NOT EXISTS (SELECT 1 FROM ids WHERE id = ?2 AND realm = ?3)",
-                params![
-                    event,
-                    id,
-                    realm,
-                    record.received_at.as_millisecond(),
-                    source,
-                    event_type,
-                    subject,
-                    partition_key,
-                    &*client,
-                    known
-                ],
-            );
-            Ok(inserted? > 0)
-        };
         let recent = self.ids.added.last(record.id, realm);
         let recent = recent.or_else(|| self.file.ids().recent().last(record.id, realm));
-        // Most events are new, and whether one is shows when it is inserted.
-        if self.full || recent.is_some() || !insert(false)? {
-            let received_at = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
-            let known = match recent {
-                Some(event) => self.one(ids::RECENT, [event], received_at)?,
-                None => self.one(ids::INDEXED, params![id, realm], received_at)?,
-            };
-            let window = i64::try_from(record.dedup_window.as_millis()).unwrap_or(i64::MAX);
-            if known.is_some_and(|received_at| received_at.saturating_add(window) > self.now) {
-                return Ok(Written::Known);
-            }
-            if self.full {
-                return Ok(Written::NoRoom);
-            }
-            insert(true)?;
+        let received_at = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        let known = match recent {
+            Some(event) => self.one(ids::RECENT, [event], received_at)?,
+            None => self.one(ids::INDEXED, params![id, realm], received_at)?,
+        };
+        let window = i64::try_from(record.dedup_window.as_millis()).unwrap_or(i64::MAX);
+        if known.is_some_and(|received_at| received_at.saturating_add(window) > self.now) {
+            return Ok(Written::Known);
         }
+        if self.full {
+            return Ok(Written::NoRoom);
+        }
+        let event = self.last.saturating_add(1);
+        self.execute(
+            "INSERT INTO events (event, id, realm, received_at, source, type, subject, partitionkey, client) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                event,
+                id,
+                realm,
+                record.received_at.as_millisecond(),
+                source,
+                event_type,
+                subject,
+                partition_key,
+                &*client
+            ],
+        )?;
         self.last = event;
         self.ids.added.insert(record.id, realm, event);
         let Content { attributes, data, raw, content_type } = content;
