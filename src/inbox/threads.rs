@@ -249,7 +249,7 @@ impl Scribe {
                     self.health.well();
                 }
                 self.forgot(&writes[asked..], &written[asked..]);
-                self.told(&writes[..asked], written, answers);
+                self.told(writes, written, answers);
                 if self.engine.is_untidy() {
                     self.tidy.try_send(()).unwrap_or_default();
                 }
@@ -269,19 +269,22 @@ impl Scribe {
     }
 
     /// Health and couriers first: whoever hears of an outcome finds it so.
-    fn told(&self, writes: &[Write], written: Vec<Written>, answers: Vec<Answer>) {
+    fn told(&self, writes: Vec<Write>, written: Vec<Written>, answers: Vec<Answer>) {
         if self.full {
             self.health.ill(EngineError::Full("inbox.bytes_max is reached".to_owned()));
         }
-        self.handoff.stored(writes, &written);
+        self.handoff.stored(&writes, &written);
+        let several = writes.len() > 1;
         let tell = move || {
             for (answer, written) in answers.into_iter().zip(written) {
                 answer.send(Ok(written)).unwrap_or_default();
             }
+            // Freed by the thread that made them: by another, it costs both more.
+            drop(writes);
         };
         // Several from within the runtime: from here, it would be woken for each of them.
         match &self.runtime {
-            Some(runtime) if writes.len() > 1 => drop(runtime.spawn(async { tell() })),
+            Some(runtime) if several => drop(runtime.spawn(async { tell() })),
             _ => tell(),
         }
     }

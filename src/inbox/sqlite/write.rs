@@ -59,36 +59,10 @@ pub(super) struct Names {
 
 impl Sqlite {
     pub(super) fn transact(&mut self, now: Timestamp, batch: &[Write]) -> Result<Vec<Written>> {
-        let appends = batch.iter().filter(|write| matches!(write, Write::Append(_))).count();
-        let full = appends > 0 && self.bytes()? >= self.file.bytes_max();
-        let begun = self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute(()));
-        begun.map_err(error)?;
-        let (last, stretch) = {
-            let ids = self.file.ids();
-            (ids.last(), ids.stretch(appends))
-        };
-        let transaction = Batch {
-            connection: &self.connection,
-            statements: RefCell::default(),
-            names: &mut self.names,
-            file: &self.file,
-            tallies: Tallies::default(),
-            ids: Changes { stretch, ..Changes::default() },
-            last,
-            now: now.as_millisecond(),
-            full,
-            cursors: &mut self.cursors,
-        };
-        let (written, tallies, ids) = transaction.all(batch);
-        let committed = written.and_then(|written| {
-            self.connection
-                .prepare_cached("COMMIT")
-                .and_then(|mut commit| commit.execute(()))
-                .map_err(error)?;
-            Ok(written)
-        });
+        self.order("BEGIN IMMEDIATE")?;
+        let committed = self.written(now, batch).and_then(|all| self.order("COMMIT").map(|()| all));
         match committed {
-            Ok(written) => {
+            Ok((written, tallies, ids)) => {
                 self.file.tallies().take_over(&tallies);
                 self.file.ids().take_over(ids);
                 self.keep_the_log_short();
@@ -101,6 +75,36 @@ impl Sqlite {
                 Err(error)
             }
         }
+    }
+
+    fn order(&self, sql: &str) -> Result<()> {
+        self.connection.prepare_cached(sql).and_then(|mut order| order.execute(())).map(drop).map_err(error)
+    }
+
+    /// Writes all, within a transaction, and gives its statements back; what came of it, and what it changes once it is committed.
+    fn written(&mut self, now: Timestamp, batch: &[Write]) -> Result<(Vec<Written>, Tallies, Changes)> {
+        let appends = batch.iter().filter(|write| matches!(write, Write::Append(_))).count();
+        let full = appends > 0 && self.bytes()? >= self.file.bytes_max();
+        let (last, stretch) = {
+            let ids = self.file.ids();
+            (ids.last(), ids.stretch(appends))
+        };
+        let mut transaction = Batch {
+            connection: &self.connection,
+            statements: RefCell::default(),
+            names: &mut self.names,
+            file: &self.file,
+            tallies: Tallies::default(),
+            ids: Changes { stretch, ..Changes::default() },
+            last,
+            now: now.as_millisecond(),
+            full,
+            cursors: &mut self.cursors,
+        };
+        // Before anything is forgotten that it may be about.
+        transaction.index()?;
+        let written = batch.iter().map(|write| transaction.write(write)).collect::<Result<_>>()?;
+        Ok((written, transaction.tallies, transaction.ids))
     }
 }
 
@@ -116,14 +120,6 @@ impl Sqlite {
 }
 
 impl<'a> Batch<'a> {
-    /// Writes all, or up to what fails; then the statements are given back, before the transaction ends.
-    fn all(mut self, writes: &[Write]) -> (Result<Vec<Written>>, Tallies, Changes) {
-        // Before anything is forgotten that it may be about.
-        let indexed = self.index();
-        let written = indexed.and_then(|()| writes.iter().map(|write| self.write(write)).collect());
-        (written, self.tallies, self.ids)
-    }
-
     fn index(&self) -> Result<()> {
         for (id, realm, event) in &self.ids.stretch.entries {
             let values = params![id.to_be_bytes(), realm, event];
