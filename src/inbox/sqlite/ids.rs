@@ -33,7 +33,9 @@ pub(super) struct Ids {
     recent: Entries,
     /// The last entry that this round has written; none at its start.
     written: Option<Entry>,
-    /// The last event when this round began: with its end, all events up to here are in the index.
+    /// All events up to this one are in the index.
+    indexed: i64,
+    /// The last event when this round began: with its end, all events up to this one are.
     round: i64,
     /// The last event of all. Numbers are not used twice while something goes by them.
     last: i64,
@@ -75,7 +77,7 @@ impl Ids {
                 recent.0.insert((u128::from_be_bytes(id), realm, event));
             }
         }
-        Ok(Self { recent, written: None, round: last, last })
+        Ok(Self { recent, written: None, indexed, round: last, last })
     }
 
     /// The last event of all.
@@ -98,18 +100,20 @@ impl Ids {
 
     /// What a transaction changed, once it is committed.
     pub(super) fn take_over(&mut self, changes: Changes) {
-        let Changes { added, forgotten, stretch } = changes;
+        let Changes { added, mut forgotten, stretch } = changes;
         self.last = added.0.iter().map(|(_, _, event)| *event).fold(self.last, i64::max);
         for entry in &stretch.entries {
             self.recent.0.remove(entry);
         }
         self.recent.0.extend(added.0);
+        // Most of them are old.
+        forgotten.retain(|event| *event > self.indexed);
         if !forgotten.is_empty() {
             self.recent.0.retain(|(_, _, event)| !forgotten.contains(event));
         }
         self.written = stretch.entries.last().copied().or(self.written);
-        if stretch.round_ends.is_some() {
-            (self.written, self.round) = (None, self.last);
+        if let Some(event) = stretch.round_ends {
+            (self.written, self.indexed, self.round) = (None, event, self.last);
         }
     }
 }
