@@ -166,9 +166,16 @@ impl Context {
     /// The attributes as headers, as [`Envelope::binary`] writes them.
     pub fn binary(&self, fields: &mut Fields, body_is_data: bool) {
         let document = &self.attributes;
+        // They stand in their order, as far as they are there.
+        let mut rest = ATTRIBUTES;
         for (name, value) in document.members(Document::ROOT) {
-            let known = ATTRIBUTES.iter().find(|known| document.is_named(name, known.name));
-            if let Some(attribute) = known.filter(|known| body_is_data || known.name != DATASCHEMA.name) {
+            let known = [rest, ATTRIBUTES].into_iter().find_map(|among| {
+                let at = among.iter().position(|known| document.is_named(name, known.name))?;
+                Some(&among[at..])
+            });
+            let Some([attribute, after @ ..]) = known else { continue };
+            rest = after;
+            if body_is_data || attribute.name != DATASCHEMA.name {
                 // All are texts, but for `hwtest`, which is true.
                 attribute.put(fields, &document.string(value).unwrap_or_else(|| document.raw(value).into()));
             }
@@ -207,6 +214,7 @@ attributes! {
     TYPE: "type";
     SUBJECT: "subject";
     TIME: "time";
+    DATASCHEMA: "dataschema";
     RECORDEDTIME: "recordedtime";
     PARTITIONKEY: "partitionkey";
     CORRELATIONID: "correlationid";
@@ -216,7 +224,6 @@ attributes! {
     HWASSURANCE: "hwassurance";
     HWTEST: "hwtest";
     HWREPLAY: "hwreplay";
-    DATASCHEMA: "dataschema";
 }
 
 impl Attribute {
