@@ -134,7 +134,13 @@ impl Courier {
                 // ended has begun before, and whether it is time to look is seen each time round.
                 biased;
                 () = self.all.stop.cancelled(), if !self.stopping => self.stop(),
-                Some(ended) = self.running.join_next() => self.ended(ended.ok()),
+                Some(ended) = self.running.join_next() => {
+                    self.ended(ended.ok());
+                    // Ends come together: a sync was theirs.
+                    while let Some(ended) = self.running.try_join_next() {
+                        self.ended(ended.ok());
+                    }
+                }
                 () = self.hatch.rung(), if !self.closing => self.take(),
                 Some((app, permit)) = turn(app), if can_begin => {
                     if let Some(due) = self.desk.begin() {
