@@ -43,7 +43,7 @@ const SWITCH: &[u8] = br#"{"success":true,"data":{"type":"application.enabled","
 const SCHEMA: &str = include_str!("../../src/inbox/sqlite/schema.sql");
 
 /// Every column, and its table.
-const COLUMNS: [(&str, &str); 42] = [
+const COLUMNS: [(&str, &str); 45] = [
     ("contents", "checksum"),
     ("contents", "attributes"),
     ("contents", "data"),
@@ -86,6 +86,9 @@ const COLUMNS: [(&str, &str); 42] = [
     ("deliveries", "error"),
     ("deliveries", "took_ms"),
     ("indexed", "event"),
+    ("ids", "id"),
+    ("ids", "realm"),
+    ("ids", "event"),
 ];
 /// The first of them that are covered by the checksum, row by row.
 const CONTENTS: usize = 5;
@@ -209,6 +212,7 @@ impl Lab {
         }
         let filters = [
             Filter::default(),
+            Filter { id: Some(EventId::from_bytes([1; 16])), ..Filter::default() },
             Filter { status: Some(Status::Retrying), upstream: Some("app".into()), ..Filter::default() },
             Filter {
                 source: Some("source".into()),
@@ -221,6 +225,7 @@ impl Lab {
             drop(self.runtime.block_on(inbox.count(filter, Action::Replay)));
         }
         drop(self.runtime.block_on(inbox.stats()));
+        drop(self.runtime.block_on(inbox.knows(EventId::from_bytes([1; 16]), 1, KEEP)));
         for (due, fate) in all.iter().zip([Fate::Delivered, Fate::Dead, Fate::Retry(NOW)].into_iter().cycle())
         {
             drop(self.ended(inbox, due, fate));

@@ -111,9 +111,9 @@ pub(super) enum Write {
     Ended { key: Key, attempt: Attempt, fate: Fate, urgent: bool },
     /// An operator's wish, for the deliveries of at most `max` matching events, `after` the one that came last.
     Act { action: Action, filter: Filter, after: i64, max: usize },
-    /// Forgets deliveries that were settled before this time, and their events; looks at `max` at most.
+    /// Forgets at most `max` deliveries that were settled before this time, and their events.
     Prune { before: Timestamp, max: usize },
-    /// Forgets the contents of settled events, the oldest first, for want of room; looks at `max` at most.
+    /// Forgets the contents of at most `max` settled events, the oldest first, for want of room.
     Strip { max: usize },
 }
 

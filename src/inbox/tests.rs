@@ -1,6 +1,12 @@
 //! The engine by itself: windows, retention, room, and what operators find.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -195,6 +201,53 @@ fn an_id_is_found_whether_or_not_it_is_in_the_index() {
 }
 
 #[test]
+fn a_process_that_stores_few_leaves_no_more_behind_the_index_than_one_that_stores_many() {
+    let mut lab = Lab::new();
+    for number in 0..200 {
+        // One id, again and again.
+        let record = Record { dedup_window: Duration::ZERO, ..lab.record(number % 2 * number, 10) };
+        assert_eq!(stored(lab.write(Write::Append(Box::new(record)))), Ok(()));
+        if number % 3 == 0 {
+            lab.engine.reopen().unwrap();
+            let file = rusqlite::Connection::open(lab._dir.path().join("inbox.db")).unwrap();
+            let behind = "SELECT count(*) FROM events WHERE event > (SELECT event FROM indexed)";
+            let behind: i64 = file.query_row(behind, (), |row| row.get(0)).unwrap();
+            assert!(behind <= 8, "{behind}");
+        }
+    }
+    assert_eq!(lab.count(&Filter { id: Some(id(0)), ..Filter::default() }), 100);
+}
+
+#[test]
+fn readers_know_what_was_stored_whoever_moves_it_meanwhile() {
+    const EVENTS: u32 = 500;
+    let mut lab = Lab::new();
+    let mut reader = Sqlite::new(&lab.file, false).unwrap();
+    let last_stored = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&last_stored);
+    let reads = std::thread::spawn(move || {
+        let mut rng = fastrand::Rng::with_seed(1);
+        loop {
+            let last = seen.load(Ordering::Acquire);
+            for _ in 0..last.min(20) {
+                let number = rng.u32(1..=last);
+                assert!(reader.knows(id(number), 1, Timestamp::MIN).unwrap(), "{number} of {last}");
+                let filter = Filter { id: Some(id(number)), ..Filter::default() };
+                assert_eq!(reader.list(&filter, None, 10).unwrap().len(), 1, "{number} of {last}");
+            }
+            if last == EVENTS {
+                break;
+            }
+        }
+    });
+    for number in 1..=EVENTS {
+        lab.append(number, 10).unwrap();
+        last_stored.store(number, Ordering::Release);
+    }
+    reads.join().unwrap();
+}
+
+#[test]
 fn what_is_settled_late_is_forgotten_too() {
     let mut lab = Lab::new();
     let ways: Vec<Way> = ["app", "other"]
@@ -259,6 +312,7 @@ fn of_a_write_that_failed_nothing_counts_and_the_next_is_whole() {
     let batch: Vec<Write> = (1..4).map(|number| Write::Append(Box::new(lab.record(number, 10)))).collect();
     assert!(lab.engine.write(lab.now, &batch).is_err());
     assert_eq!(lab.count(&Filter::default()), 0);
+    assert!(!lab.engine.knows(id(1), 1, Timestamp::MIN).unwrap());
     file.execute_batch("DROP TRIGGER fails").unwrap();
     let written = lab.engine.write(lab.now, &batch).unwrap();
     assert!(written.into_iter().all(|written| stored(written).is_ok()));
@@ -322,6 +376,20 @@ fn what_is_not_settled_never_goes() {
     assert_eq!(forgotten(lab.write(Write::Prune { before: lab.now, max: 100 })), 0);
     assert_eq!(forgotten(lab.write(Write::Strip { max: 100 })), 0);
     assert_eq!(lab.count(&Filter::default()), 2);
+}
+
+#[test]
+fn contents_go_from_behind_those_that_stay() {
+    let mut lab = Lab::new();
+    let other = vec![Way { upstream: "other".into(), format: Format::Raw, ordered: false }];
+    for number in 0..100 {
+        let record = lab.record(number, 10);
+        let record = if number < 90 { Record { ways: other.clone(), ..record } } else { record };
+        stored(lab.write(Write::Append(Box::new(record)))).unwrap();
+    }
+    lab.deliver();
+    let strip = |lab: &mut Lab| forgotten(lab.write(Write::Strip { max: 3 }));
+    assert_eq!((0..20).map(|_| strip(&mut lab)).sum::<usize>(), 10);
 }
 
 #[test]

@@ -29,7 +29,7 @@ const CROWD: usize = 8;
 const COMPANY_WAIT: Duration = Duration::from_millis(3);
 /// How often the writer looks whether there is something to forget, and, when the disk fails, whether it is back.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Deliveries looked at for what may be forgotten, beside a group of writes: more than come in, few enough for no one to wait.
+/// Deliveries forgotten beside a group of writes: more than come in, few enough for no one to wait.
 const FORGOTTEN_MIN: usize = 32;
 /// Of `inbox.bytes_max`, what is in use when the contents of settled events go: nine tenths.
 const STRIP_AT: (u64, u64) = (9, 10);
@@ -274,12 +274,12 @@ impl Scribe {
             self.health.ill(EngineError::Full("inbox.bytes_max is reached".to_owned()));
         }
         self.handoff.stored(&writes, &written);
-        let several = writes.len() > 1;
+        let several = answers.len() > 1;
         let tell = move || {
             for (answer, written) in answers.into_iter().zip(written) {
                 answer.send(Ok(written)).unwrap_or_default();
             }
-            // Freed by the thread that made them: by another, it costs both more.
+            // Best freed where they were made: by another thread, it costs both more.
             drop(writes);
         };
         // Several from within the runtime: from here, it would be woken for each of them.
@@ -304,8 +304,10 @@ impl Scribe {
 
     fn forgot(&mut self, writes: &[Write], written: &[Written]) {
         for (write, written) in writes.iter().zip(written) {
-            if let (Write::Prune { .. }, Written::Forgotten { more, .. }) = (write, written) {
-                self.prune = *more;
+            match (write, written) {
+                (Write::Prune { .. }, Written::Forgotten { more, .. }) => self.prune = *more,
+                (Write::Strip { .. }, Written::Forgotten { more, .. }) => self.strip = *more,
+                _ => {}
             }
         }
     }

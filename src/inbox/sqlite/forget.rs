@@ -1,51 +1,60 @@
 //! What is forgotten: settled events past their time, and contents for want of room.
 
-use rusqlite::params;
+use rusqlite::{params, types::Value};
 
 use super::{Result, write::Batch};
 use crate::inbox::engine::Written;
 
-/// How far the looks for what may be forgotten have come.
+/// Deliveries, or events, that are looked at for each that may be forgotten: others may stand before them.
+const LOOKS: usize = 8;
+
+/// How far the looks for what may be forgotten have come. If a transaction is rolled back, what it has passed waits for the next
+/// round.
 #[derive(Debug)]
 pub(super) struct Cursors {
-    /// A delivery, by its event's time of receipt, its event and its upstream.
-    pruned: (i64, i64, i64),
+    /// A delivery, by its event's time of receipt (whatever stands there), its event and its upstream.
+    pruned: (Value, i64, i64),
     /// An event.
     stripped: i64,
 }
 
 impl Default for Cursors {
     fn default() -> Self {
-        Self { pruned: (i64::MIN, 0, 0), stripped: 0 }
+        Self { pruned: (Value::Integer(i64::MIN), 0, 0), stripped: 0 }
     }
 }
 
 impl Batch<'_> {
-    /// Looks at no more than `max` deliveries, in the order of receipt from where the last look ended, and forgets those
-    /// settled before a time; with the last of its deliveries, the event.
+    /// Forgets no more than `max` deliveries settled before a time, in the order of receipt from where the last look ended;
+    /// with the last of its deliveries, the event.
     pub(super) fn prune(&mut self, before: i64, max: usize) -> Result<Written> {
-        // What was settled before was received before.
+        // What was settled before was received before; if the clock was set back in between, it waits until it was.
         let next = "SELECT e.received_at, e.event, d.upstream, d.settled_at FROM events e JOIN deliveries d USING (event) \
                      WHERE e.received_at < ? AND (e.received_at, e.event, d.upstream) > (?, ?, ?) \
                      ORDER BY e.received_at, e.event, d.upstream LIMIT ?";
-        let (at, event, upstream) = self.cursors.pruned;
+        let (at, event, upstream) = &self.cursors.pruned;
         let rows = self.run(next, |statement| {
-            let rows = statement.query_map(params![before, at, event, upstream, max_rows(max)], |row| {
-                Ok(((row.get(0)?, row.get(1)?, row.get(2)?), row.get(3)?))
+            let values = params![before, at, event, upstream, max_rows(LOOKS * max)];
+            let rows = statement.query_map(values, |row| {
+                Ok(((row.get(0)?, row.get(1)?, row.get(2)?), row.get(3).unwrap_or_default()))
             })?;
-            rows.collect::<rusqlite::Result<Vec<((i64, i64, i64), Option<i64>)>>>()
+            rows.collect::<rusqlite::Result<Vec<((Value, i64, i64), Option<i64>)>>>()
         })?;
-        let mut count = 0;
-        for ((_, event, upstream), settled_at) in &rows {
+        let mut more = rows.len() == LOOKS * max;
+        let (mut count, mut last) = (0, None);
+        for (place, settled_at) in rows {
             if settled_at.is_some_and(|at| at < before) {
-                self.forget(*event, *upstream)?;
+                self.forget(place.1, place.2)?;
                 count += 1;
             }
+            last = Some(place);
+            if count == max {
+                more = true;
+                break;
+            }
         }
-        let more = rows.len() == max;
         // From the start again when all were seen: some are settled late.
-        let last = rows.last().filter(|_| more).map(|(place, _)| *place);
-        self.cursors.pruned = last.unwrap_or(Cursors::default().pruned);
+        self.cursors.pruned = last.filter(|_| more).unwrap_or(Cursors::default().pruned);
         Ok(Written::Forgotten { count, more })
     }
 
@@ -64,24 +73,28 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Looks at no more than `max` contents, in the order of receipt from where the last look ended, and forgets what settled
-    /// events would be sent as; that they were here is remembered.
+    /// Forgets what no more than `max` settled events would be sent as, in the order of receipt from where the last look ended;
+    /// that they were here is remembered.
     pub(super) fn strip(&mut self, max: usize) -> Result<Written> {
-        let next = "SELECT event FROM contents WHERE event > ? ORDER BY event LIMIT ?";
+        let next = "SELECT event, max(state = 'open' OR state = 'dead') FROM deliveries WHERE event > ? GROUP BY event LIMIT ?";
         let events = self.run(next, |statement| {
-            let rows =
-                statement.query_map(params![self.cursors.stripped, max_rows(max)], |row| row.get(0))?;
-            rows.collect::<rusqlite::Result<Vec<i64>>>()
+            let values = params![self.cursors.stripped, max_rows(LOOKS * max)];
+            let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<rusqlite::Result<Vec<(i64, bool)>>>()
         })?;
-        let needed = "SELECT upstream FROM deliveries WHERE event = ? AND state IN ('open', 'dead') LIMIT 1";
-        let mut count = 0;
-        for event in &events {
-            if self.one(needed, [event], |row| row.get::<_, i64>(0))?.is_none() {
+        let mut more = events.len() == LOOKS * max;
+        let (mut count, mut last) = (0, 0);
+        for (event, needed) in events {
+            if !needed {
                 count += self.execute("DELETE FROM contents WHERE event = ?", [event])?;
             }
+            last = event;
+            if count == max {
+                more = true;
+                break;
+            }
         }
-        let more = events.len() == max;
-        self.cursors.stripped = events.last().copied().filter(|_| more).unwrap_or_default();
+        self.cursors.stripped = if more { last } else { 0 };
         Ok(Written::Forgotten { count, more })
     }
 }

@@ -12,17 +12,25 @@ use rusqlite::Connection;
 use super::{Result, error};
 use crate::identity::EventId;
 
-/// Entries kept in memory, of 32 bytes: the more there are, the more of them go to the same page. Few in tests, so that it comes
-/// to that there.
-const RECENT_MAX: usize = if cfg!(test) { 4 } else { 8192 };
+/// Entries kept in memory, of 32 bytes: the more there are, the more of them go to the same page. Few where it is tested, so that
+/// it comes to that there.
+const RECENT_MAX: usize = if cfg!(any(test, fuzzing)) { 4 } else { 8192 };
 /// Entries that are written for each new one, as long as there are more than that.
 const CATCH_UP: usize = 4;
+/// Entries behind which, at the start, the index is brought up to date at once. A process that stores few events does not come
+/// to the end of a round.
+const BEHIND_MAX: usize = 2 * RECENT_MAX;
+/// Numbers of events from here on are damage.
+const EVENTS_END: i64 = 1 << 62;
 
-/// What is known of an event that is not in the index yet.
+/// What is known of an event that may not be in the index yet.
 pub(super) const RECENT: &str = "SELECT received_at FROM events WHERE event = ?";
 /// What is known by the index: the last event of an id and a realm.
-pub(super) const INDEXED: &str = "SELECT e.received_at FROM ids i JOIN events e USING (event) \
+pub(super) const INDEXED: &str = "SELECT e.received_at FROM ids i JOIN events e USING (id, realm, event) \
                                   WHERE i.id = ? AND i.realm = ? ORDER BY i.event DESC LIMIT 1";
+
+/// Notes up to which event all are in the index.
+pub(super) const INDEXED_TO: &str = "INSERT OR REPLACE INTO indexed (rowid, event) VALUES (1, ?)";
 
 /// An id, its realm, and an event that is known by them.
 type Entry = (u128, i64, i64);
@@ -37,7 +45,7 @@ pub(super) struct Ids {
     indexed: i64,
     /// The last event when this round began: with its end, all events up to this one are.
     round: i64,
-    /// The last event of all. Numbers are not used twice while something goes by them.
+    /// The last event of all: while the file is open no number is used twice, nor ever one that `indexed` speaks of.
     last: i64,
 }
 
@@ -49,26 +57,36 @@ pub(super) struct Entries(BTreeSet<Entry>);
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub added: Entries,
+    /// The last event of all.
+    pub last: i64,
     /// Events that were forgotten.
     pub forgotten: HashSet<i64>,
-    pub stretch: Stretch,
-}
-
-/// Entries that are to be written together.
-#[derive(Debug, Default)]
-pub(super) struct Stretch {
-    pub entries: Vec<Entry>,
-    /// With these the index has all events up to this one.
+    /// Entries that go to the index.
+    pub stretch: Vec<Entry>,
+    /// With these it has all events up to this one.
     pub round_ends: Option<i64>,
 }
 
 impl Ids {
-    pub(super) fn read(connection: &Connection) -> Result<Self> {
-        let number = |sql| connection.query_one(sql, (), |row| row.get::<_, i64>(0)).map_err(error);
-        let indexed = number("SELECT coalesce(max(event), 0) FROM indexed")?;
-        let last = indexed.max(number("SELECT coalesce(max(event), 0) FROM events")?);
-        let mut statement =
-            connection.prepare("SELECT id, realm, event FROM events WHERE event > ?").map_err(error)?;
+    /// What is not in the index, or not sure to be; `last` is the last event that was known before.
+    pub(super) fn read(connection: &Connection, last: i64) -> Result<Self> {
+        // A number that cannot be one is as good as none: all is indexed again.
+        let number = |sql| {
+            let number = connection.query_one(sql, (), |row| Ok(row.get(0).unwrap_or(0)));
+            number.map(|number| if number < EVENTS_END { number } else { 0 }).map_err(error)
+        };
+        let mut indexed = number("SELECT max(event) FROM indexed")?;
+        let newest = format!("SELECT max(event) FROM events WHERE event < {EVENTS_END}");
+        let last = last.max(indexed).max(number(&newest)?);
+        if is_far_behind(connection, indexed)? {
+            match catch_up(connection, indexed, last) {
+                Ok(()) => indexed = last,
+                // The disk may be full.
+                Err(error) => tracing::debug!(%error, "the inbox's ids are not indexed yet"),
+            }
+        }
+        let recent = "SELECT id, realm, event FROM events WHERE event > ?";
+        let mut statement = connection.prepare(recent).map_err(error)?;
         let mut rows = statement.query([indexed]).map_err(error)?;
         let mut recent = Entries::default();
         while let Some(row) = rows.next().map_err(error)? {
@@ -80,29 +98,29 @@ impl Ids {
         Ok(Self { recent, written: None, indexed, round: last, last })
     }
 
+    pub(super) fn recent(&self) -> &Entries {
+        &self.recent
+    }
+
     /// The last event of all.
     pub(super) fn last(&self) -> i64 {
         self.last
     }
 
-    pub(super) fn recent(&self) -> &Entries {
-        &self.recent
-    }
-
-    /// What goes to the file next, beside so many new events.
-    pub(super) fn stretch(&self, appends: usize) -> Stretch {
+    /// What a transaction with so many new events begins with: what goes to the index beside them.
+    pub(super) fn begin(&self, appends: usize) -> Changes {
         let count = self.recent.0.len().saturating_sub(RECENT_MAX).min(CATCH_UP * appends);
         let ahead = self.written.map_or(Bound::Unbounded, Bound::Excluded);
-        let entries: Vec<_> = self.recent.0.range((ahead, Bound::Unbounded)).take(count).copied().collect();
-        let round_ends = (entries.len() < count).then_some(self.round);
-        Stretch { entries, round_ends }
+        let stretch: Vec<_> = self.recent.0.range((ahead, Bound::Unbounded)).take(count).copied().collect();
+        let round_ends = (stretch.len() < count).then_some(self.round);
+        Changes { last: self.last, stretch, round_ends, ..Changes::default() }
     }
 
     /// What a transaction changed, once it is committed.
     pub(super) fn take_over(&mut self, changes: Changes) {
-        let Changes { added, mut forgotten, stretch } = changes;
-        self.last = added.0.iter().map(|(_, _, event)| *event).fold(self.last, i64::max);
-        for entry in &stretch.entries {
+        let Changes { added, last, mut forgotten, stretch, round_ends } = changes;
+        self.last = last;
+        for entry in &stretch {
             self.recent.0.remove(entry);
         }
         self.recent.0.extend(added.0);
@@ -111,11 +129,27 @@ impl Ids {
         if !forgotten.is_empty() {
             self.recent.0.retain(|(_, _, event)| !forgotten.contains(event));
         }
-        self.written = stretch.entries.last().copied().or(self.written);
-        if let Some(event) = stretch.round_ends {
+        self.written = stretch.last().copied().or(self.written);
+        if let Some(event) = round_ends {
             (self.written, self.indexed, self.round) = (None, event, self.last);
         }
     }
+}
+
+/// Whether more events are behind the index than are to be.
+fn is_far_behind(connection: &Connection, indexed: i64) -> Result<bool> {
+    let sql = format!("SELECT event FROM events WHERE event > ? LIMIT 1 OFFSET {BEHIND_MAX}");
+    let mut statement = connection.prepare(&sql).map_err(error)?;
+    statement.exists([indexed]).map_err(error)
+}
+
+/// Brings the index up to date, from one event to another.
+fn catch_up(connection: &Connection, indexed: i64, last: i64) -> Result<()> {
+    let transaction = connection.unchecked_transaction().map_err(error)?;
+    let all = "INSERT OR IGNORE INTO ids SELECT id, realm, event FROM events WHERE event > ? ORDER BY id, realm, event";
+    transaction.execute(all, [indexed]).map_err(error)?;
+    transaction.execute(INDEXED_TO, [last]).map_err(error)?;
+    transaction.commit().map_err(error)
 }
 
 impl Entries {

@@ -28,7 +28,10 @@ pub(super) fn matching(filter: &Filter, recent: &[i64]) -> Matching {
         values.push(value);
     };
     if let Some(id) = id {
-        let recent: String = recent.iter().map(|event| format!(" UNION ALL SELECT {event}")).collect();
+        // One statement has so many SELECTs; of rows there may be more.
+        let recent: Vec<_> = recent.iter().map(|event| format!("({event})")).collect();
+        let recent =
+            if recent.is_empty() { String::new() } else { format!(" UNION ALL VALUES {}", recent.join(",")) };
         let events = format!("e.event IN (SELECT event FROM ids WHERE id = ?{recent})");
         also(&events, Box::new(id.key().to_be_bytes()));
     }

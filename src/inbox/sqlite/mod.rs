@@ -156,7 +156,9 @@ impl Sqlite {
         let mut connection = file.connect()?;
         if writes {
             *file.tallies() = Tallies::read(&connection)?;
-            *file.ids() = Ids::read(&connection)?;
+            let last = file.ids().last();
+            let ids = Ids::read(&connection, last)?;
+            *file.ids() = ids;
             let log_pages = Arc::clone(&file.log_pages);
             let told = move |_: &mut rusqlite::hooks::Wal, pages| {
                 log_pages.store(u64::try_from(pages).unwrap_or_default(), Ordering::Relaxed);

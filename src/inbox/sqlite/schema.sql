@@ -28,7 +28,7 @@ CREATE TABLE ids (
 
 -- Up to which event all are in `ids`.
 CREATE TABLE indexed (event INTEGER NOT NULL) STRICT;
-INSERT INTO indexed VALUES (0);
+INSERT INTO indexed (rowid, event) VALUES (1, 0);
 
 -- What is sent: gone before its event if room is short.
 CREATE TABLE contents (
@@ -60,7 +60,7 @@ CREATE TABLE deliveries (
   place      INTEGER NOT NULL,    -- in the lane
   PRIMARY KEY (event, upstream)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX deliveries_open ON deliveries (upstream, due_at) WHERE state = 'open';
+CREATE INDEX deliveries_open ON deliveries (upstream, due_at, event, attempts) WHERE state = 'open';
 CREATE INDEX deliveries_lane ON deliveries (upstream, lane, place) WHERE lane IS NOT NULL AND state = 'open';
 CREATE INDEX deliveries_stopped ON deliveries (state, event) WHERE state = 'dead' OR state = 'discarded';
 

@@ -42,8 +42,6 @@ pub(super) struct Batch<'a> {
     pub file: &'a InboxFile,
     pub tallies: Tallies,
     pub ids: Changes,
-    /// The last event.
-    pub last: i64,
     pub now: i64,
     /// No room for more events.
     pub full: bool,
@@ -85,18 +83,13 @@ impl Sqlite {
     fn written(&mut self, now: Timestamp, batch: &[Write]) -> Result<(Vec<Written>, Tallies, Changes)> {
         let appends = batch.iter().filter(|write| matches!(write, Write::Append(_))).count();
         let full = appends > 0 && self.bytes()? >= self.file.bytes_max();
-        let (last, stretch) = {
-            let ids = self.file.ids();
-            (ids.last(), ids.stretch(appends))
-        };
         let mut transaction = Batch {
             connection: &self.connection,
             statements: RefCell::default(),
             names: &mut self.names,
             file: &self.file,
             tallies: Tallies::default(),
-            ids: Changes { stretch, ..Changes::default() },
-            last,
+            ids: self.file.ids().begin(appends),
             now: now.as_millisecond(),
             full,
             cursors: &mut self.cursors,
@@ -121,12 +114,13 @@ impl Sqlite {
 
 impl<'a> Batch<'a> {
     fn index(&self) -> Result<()> {
-        for (id, realm, event) in &self.ids.stretch.entries {
+        for (id, realm, event) in &self.ids.stretch {
+            // After a start some are there already.
             let values = params![id.to_be_bytes(), realm, event];
             self.execute("INSERT OR IGNORE INTO ids (id, realm, event) VALUES (?, ?, ?)", values)?;
         }
-        if let Some(event) = self.ids.stretch.round_ends {
-            self.execute("UPDATE indexed SET event = ?", [event])?;
+        if let Some(event) = self.ids.round_ends {
+            self.execute(ids::INDEXED_TO, [event])?;
         }
         Ok(())
     }
@@ -160,7 +154,7 @@ impl<'a> Batch<'a> {
         if self.full {
             return Ok(Written::NoRoom);
         }
-        let event = self.last.saturating_add(1);
+        let event = self.ids.last + 1;
         self.execute(
             "INSERT INTO events (event, id, realm, received_at, source, type, subject, partitionkey, client) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -176,7 +170,7 @@ impl<'a> Batch<'a> {
                 &*client
             ],
         )?;
-        self.last = event;
+        self.ids.last = event;
         self.ids.added.insert(record.id, realm, event);
         let Content { attributes, data, raw, content_type } = content;
         self.execute(
@@ -360,7 +354,28 @@ pub(super) fn checksum(id: EventId, source: &str, client: &str, content: &Conten
     let optional = [&content.data, &content.raw, &content.content_type].map(|part| part.as_deref());
     let hash = always.into_iter().chain(optional).fold(0, |before, part| match part {
         Some(part) => XxHash3_64::oneshot_with_seed(before, part),
-        None => !before,
+        None => before.wrapping_add(1),
     });
     hash.to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_contents_have_different_checksums() {
+        let id = EventId::from_bytes([1; 16]);
+        let part = |at: usize, bits: usize| (bits >> at & 1 == 1).then(|| bytes::Bytes::from_static(b"x"));
+        let sums: std::collections::HashSet<_> = (0..8)
+            .map(|bits| Content {
+                attributes: "{}".into(),
+                data: part(0, bits),
+                raw: part(1, bits),
+                content_type: part(2, bits),
+            })
+            .map(|content| checksum(id, "source", "client", &content))
+            .collect();
+        assert_eq!(sums.len(), 8);
+    }
 }
