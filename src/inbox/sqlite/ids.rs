@@ -1,5 +1,5 @@
 //! Which event has which id. The index of ids is written behind the events: what is new is kept here, and goes to the file in
-//! the order of ids, a stretch with each transaction. The ids that come together lie far apart: in the order of receipt, each
+//! the order of ids, a stretch at a time. The ids that come together lie far apart: in the order of receipt, each
 //! would take a page of the log for itself.
 
 use std::{
@@ -15,11 +15,8 @@ use crate::identity::EventId;
 /// Entries kept in memory, of 32 bytes: the more there are, the more of them go to the same page. Few where it is tested, so that
 /// it comes to that there.
 const RECENT_MAX: usize = if cfg!(any(test, fuzzing)) { 4 } else { 8192 };
-/// Entries that are written for each new one, as long as there are more than that.
-const CATCH_UP: usize = 4;
-/// Entries behind which, at the start, the index is brought up to date at once. A process that stores few events does not come
-/// to the end of a round.
-const BEHIND_MAX: usize = 2 * RECENT_MAX;
+/// Entries that go to the index at once: for fewer, a transaction of one event would write pages of the index each time.
+const STRETCH_MIN: usize = RECENT_MAX / 128;
 /// Numbers of events from here on are damage.
 const EVENTS_END: i64 = 1 << 62;
 
@@ -107,9 +104,10 @@ impl Ids {
         self.last
     }
 
-    /// What a transaction with so many new events begins with: what goes to the index beside them.
-    pub(super) fn begin(&self, appends: usize) -> Changes {
-        let count = self.recent.0.len().saturating_sub(RECENT_MAX).min(CATCH_UP * appends);
+    /// What a transaction begins with: what goes to the index beside all else.
+    pub(super) fn begin(&self) -> Changes {
+        let count = self.recent.0.len().saturating_sub(RECENT_MAX);
+        let count = if count < STRETCH_MIN { 0 } else { count };
         let ahead = self.written.map_or(Bound::Unbounded, Bound::Excluded);
         let stretch: Vec<_> = self.recent.0.range((ahead, Bound::Unbounded)).take(count).copied().collect();
         let round_ends = (stretch.len() < count).then_some(self.round);
@@ -136,9 +134,9 @@ impl Ids {
     }
 }
 
-/// Whether more events are behind the index than are to be.
+/// Whether more events are behind the index than fit into memory. A process that stores few does not come to the end of a round.
 fn is_far_behind(connection: &Connection, indexed: i64) -> Result<bool> {
-    let sql = format!("SELECT event FROM events WHERE event > ? LIMIT 1 OFFSET {BEHIND_MAX}");
+    let sql = format!("SELECT event FROM events WHERE event > ? LIMIT 1 OFFSET {RECENT_MAX}");
     let mut statement = connection.prepare(&sql).map_err(error)?;
     statement.exists([indexed]).map_err(error)
 }

@@ -81,15 +81,15 @@ impl Sqlite {
 
     /// Writes all, within a transaction, and gives its statements back; what came of it, and what it changes once it is committed.
     fn written(&mut self, now: Timestamp, batch: &[Write]) -> Result<(Vec<Written>, Tallies, Changes)> {
-        let appends = batch.iter().filter(|write| matches!(write, Write::Append(_))).count();
-        let full = appends > 0 && self.bytes()? >= self.file.bytes_max();
+        let appends = batch.iter().any(|write| matches!(write, Write::Append(_)));
+        let full = appends && self.bytes()? >= self.file.bytes_max();
         let mut transaction = Batch {
             connection: &self.connection,
             statements: RefCell::default(),
             names: &mut self.names,
             file: &self.file,
             tallies: Tallies::default(),
-            ids: self.file.ids().begin(appends),
+            ids: self.file.ids().begin(),
             now: now.as_millisecond(),
             full,
             cursors: &mut self.cursors,
