@@ -104,8 +104,8 @@ fn stored(written: Written) -> Result<(), Written> {
     if matches!(written, Written::Stored { .. }) { Ok(()) } else { Err(written) }
 }
 
-fn forgotten(written: Written) -> usize {
-    let Written::Forgotten { count, .. } = written else { panic!("forgotten") };
+fn forgotten(written: &Written) -> usize {
+    let Written::Forgotten { count, .. } = *written else { panic!("forgotten") };
     count
 }
 
@@ -260,7 +260,7 @@ fn what_is_settled_late_is_forgotten_too() {
     lab.deliver();
     lab.wait(100);
     let prune = |lab: &mut Lab| {
-        forgotten(lab.write(Write::Prune { before: lab.now - SignedDuration::from_secs(50), max: 1 }))
+        forgotten(&lab.write(Write::Prune { before: lab.now - SignedDuration::from_secs(50), max: 1 }))
     };
     // One at a time, past what is still open.
     assert_eq!((0..12).map(|_| prune(&mut lab)).sum::<usize>(), 3);
@@ -360,7 +360,7 @@ fn every_attempt_is_told_in_its_order_until_its_event_goes() {
         "4 1 4"
     );
     lab.wait(10);
-    assert_eq!(forgotten(lab.write(Write::Prune { before: lab.now, max: 10 })), 1);
+    assert_eq!(forgotten(&lab.write(Write::Prune { before: lab.now, max: 10 })), 1);
     assert_eq!(rows(&lab, "SELECT count(*) || '' FROM attempts"), "0");
 }
 
@@ -373,8 +373,8 @@ fn what_is_not_settled_never_goes() {
     let attempt = Attempt { at: lab.now, status: Some(410), error: None, took: Duration::ZERO };
     lab.write(Write::Ended { key, attempt, fate: Fate::Dead, urgent: false });
     lab.wait(1_000_000_000);
-    assert_eq!(forgotten(lab.write(Write::Prune { before: lab.now, max: 100 })), 0);
-    assert_eq!(forgotten(lab.write(Write::Strip { max: 100 })), 0);
+    assert_eq!(forgotten(&lab.write(Write::Prune { before: lab.now, max: 100 })), 0);
+    assert_eq!(forgotten(&lab.write(Write::Strip { max: 100 })), 0);
     assert_eq!(lab.count(&Filter::default()), 2);
 }
 
@@ -388,7 +388,7 @@ fn contents_go_from_behind_those_that_stay() {
         stored(lab.write(Write::Append(Box::new(record)))).unwrap();
     }
     lab.deliver();
-    let strip = |lab: &mut Lab| forgotten(lab.write(Write::Strip { max: 3 }));
+    let strip = |lab: &mut Lab| forgotten(&lab.write(Write::Strip { max: 3 }));
     assert_eq!((0..20).map(|_| strip(&mut lab)).sum::<usize>(), 10);
 }
 
@@ -401,9 +401,9 @@ fn for_want_of_room_contents_go_and_ids_stay() {
     lab.deliver();
     lab.append(99, 20_000).unwrap();
     let before = lab.bytes();
-    assert_eq!(forgotten(lab.write(Write::Strip { max: 30 })), 30);
-    assert_eq!(forgotten(lab.write(Write::Strip { max: 30 })), 20);
-    assert_eq!(forgotten(lab.write(Write::Strip { max: 30 })), 0);
+    assert_eq!(forgotten(&lab.write(Write::Strip { max: 30 })), 30);
+    assert_eq!(forgotten(&lab.write(Write::Strip { max: 30 })), 20);
+    assert_eq!(forgotten(&lab.write(Write::Strip { max: 30 })), 0);
     assert!(lab.bytes() < before / 10, "{} of {before}", lab.bytes());
     assert_eq!(lab.append(0, 10), Err(Written::Known));
     assert_eq!(lab.due().len(), 1, "what is to be delivered is there");

@@ -54,7 +54,7 @@ impl Batch<'_> {
             }
         }
         // From the start again when all were seen: some are settled late.
-        self.cursors.pruned = last.filter(|_| more).unwrap_or(Cursors::default().pruned);
+        self.cursors.pruned = last.filter(|_| more).unwrap_or_else(|| Cursors::default().pruned);
         Ok(Written::Forgotten { count, more })
     }
 

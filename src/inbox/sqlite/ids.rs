@@ -16,7 +16,7 @@ use crate::identity::EventId;
 /// it comes to that there.
 const RECENT_MAX: usize = if cfg!(any(test, fuzzing)) { 4 } else { 8192 };
 /// Entries that go to the index at once: for fewer, a transaction of one event would write pages of the index each time.
-const STRETCH_MIN: usize = RECENT_MAX / 128;
+const STRETCH_MIN: usize = RECENT_MAX.div_ceil(128);
 /// Numbers of events from here on are damage.
 const EVENTS_END: i64 = 1 << 62;
 
