@@ -34,11 +34,9 @@ impl Batch<'_> {
     }
 
     fn rows(&self, filter: &Filter, after: i64, max: usize) -> Result<(Vec<Row>, Option<i64>)> {
-        let recent = filter.id.map(|id| {
-            let before: Vec<_> = self.file.ids().recent().all(id).collect();
-            before.into_iter().chain(self.ids.added.all(id)).collect::<Vec<_>>()
-        });
-        let query = matching(filter, &recent.unwrap_or_default());
+        let mut recent = self.file.recent(filter);
+        recent.extend(filter.id.iter().flat_map(|id| self.ids.added.all(*id)));
+        let query = matching(filter, &recent);
         let sql = format!(
             "SELECT d.event, d.upstream, d.state, d.attempts > 0, d.due_at IS NOT NULL, d.lane \
                FROM (SELECT e.event FROM events e WHERE e.event > {after} AND {} ORDER BY e.event LIMIT {max}) \

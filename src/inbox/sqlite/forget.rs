@@ -33,28 +33,18 @@ impl Batch<'_> {
                      WHERE e.received_at < ? AND (e.received_at, e.event, d.upstream) > (?, ?, ?) \
                      ORDER BY e.received_at, e.event, d.upstream LIMIT ?";
         let (at, event, upstream) = &self.cursors.pruned;
-        let rows = self.run(next, |statement| {
-            let values = params![before, at, event, upstream, max_rows(LOOKS * max)];
-            let rows = statement.query_map(values, |row| {
-                Ok(((row.get(0)?, row.get(1)?, row.get(2)?), row.get(3).unwrap_or_default()))
+        let looked_at = self.run(next, |statement| {
+            let rows = statement.query_map(params![before, at, event, upstream, looks(max)], |row| {
+                let settled_at: Option<i64> = row.get(3).unwrap_or_default();
+                Ok(((row.get(0)?, row.get(1)?, row.get(2)?), settled_at.is_some_and(|at| at < before)))
             })?;
-            rows.collect::<rusqlite::Result<Vec<((Value, i64, i64), Option<i64>)>>>()
+            rows.collect::<rusqlite::Result<Vec<((Value, i64, i64), bool)>>>()
         })?;
-        let mut more = rows.len() == LOOKS * max;
-        let (mut count, mut last) = (0, None);
-        for (place, settled_at) in rows {
-            if settled_at.is_some_and(|at| at < before) {
-                self.forget(place.1, place.2)?;
-                count += 1;
-            }
-            last = Some(place);
-            if count == max {
-                more = true;
-                break;
-            }
-        }
+        let forget = |(_, event, upstream): &(_, i64, i64)| self.forget(*event, *upstream).map(|()| 1);
+        let (count, last) = pass(looked_at, max, forget)?;
+        let more = last.is_some();
         // From the start again when all were seen: some are settled late.
-        self.cursors.pruned = last.filter(|_| more).unwrap_or_else(|| Cursors::default().pruned);
+        self.cursors.pruned = last.unwrap_or_else(|| Cursors::default().pruned);
         Ok(Written::Forgotten { count, more })
     }
 
@@ -76,29 +66,41 @@ impl Batch<'_> {
     /// Forgets what no more than `max` settled events would be sent as, in the order of receipt from where the last look ended;
     /// that they were here is remembered.
     pub(super) fn strip(&mut self, max: usize) -> Result<Written> {
-        let next = "SELECT event, max(state = 'open' OR state = 'dead') FROM deliveries WHERE event > ? GROUP BY event LIMIT ?";
-        let events = self.run(next, |statement| {
-            let values = params![self.cursors.stripped, max_rows(LOOKS * max)];
+        let next = "SELECT event, max(state = 'open' OR state = 'dead') = 0 FROM deliveries WHERE event > ? GROUP BY event LIMIT ?";
+        let looked_at = self.run(next, |statement| {
+            let values = params![self.cursors.stripped, looks(max)];
             let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect::<rusqlite::Result<Vec<(i64, bool)>>>()
         })?;
-        let mut more = events.len() == LOOKS * max;
-        let (mut count, mut last) = (0, 0);
-        for (event, needed) in events {
-            if !needed {
-                count += self.execute("DELETE FROM contents WHERE event = ?", [event])?;
-            }
-            last = event;
-            if count == max {
-                more = true;
-                break;
-            }
-        }
-        self.cursors.stripped = if more { last } else { 0 };
-        Ok(Written::Forgotten { count, more })
+        let strip = |event: &i64| self.execute("DELETE FROM contents WHERE event = ?", [event]);
+        let (count, last) = pass(looked_at, max, strip)?;
+        self.cursors.stripped = last.unwrap_or_default();
+        Ok(Written::Forgotten { count, more: last.is_some() })
     }
 }
 
-fn max_rows(max: usize) -> i64 {
-    i64::try_from(max).unwrap_or(i64::MAX)
+/// Goes through the places that were looked at, each with whether it may be forgotten, until `max` are; how many are, and the
+/// last place, if there may be more behind it.
+fn pass<P>(
+    looked_at: Vec<(P, bool)>,
+    max: usize,
+    mut forget: impl FnMut(&P) -> Result<usize>,
+) -> Result<(usize, Option<P>)> {
+    let all = looked_at.len() < LOOKS * max;
+    let (mut count, mut last) = (0, None);
+    for (place, may_go) in looked_at {
+        if may_go {
+            count += forget(&place)?;
+        }
+        if count == max {
+            return Ok((count, Some(place)));
+        }
+        last = Some(place);
+    }
+    Ok((count, last.filter(|_| !all)))
+}
+
+/// The rows to look at for `max` that may be forgotten.
+fn looks(max: usize) -> i64 {
+    i64::try_from(LOOKS * max).unwrap_or(i64::MAX)
 }

@@ -93,12 +93,8 @@ pub(super) fn matching(filter: &Filter, recent: &[i64]) -> Matching {
 }
 
 impl Sqlite {
-    fn recent(&self, filter: &Filter) -> Vec<i64> {
-        filter.id.map(|id| self.file.ids().recent().all(id).collect()).unwrap_or_default()
-    }
-
     pub(super) fn listed(&self, filter: &Filter, before: Option<i64>, limit: usize) -> Result<Vec<Stored>> {
-        let query = matching(filter, &self.recent(filter));
+        let query = matching(filter, &self.file.recent(filter));
         let before = before.unwrap_or(i64::MAX);
         let sql = format!(
             "SELECT e.event, e.id, e.received_at, e.source, e.type, e.subject, e.partitionkey FROM events e \
@@ -166,7 +162,7 @@ impl Sqlite {
     }
 
     pub(super) fn counted(&self, filter: &Filter, action: Action) -> Result<u64> {
-        let query = matching(filter, &self.recent(filter));
+        let query = matching(filter, &self.file.recent(filter));
         let changes = match action {
             Action::Replay => "(d.state <> 'open' OR d.due_at IS NOT NULL)",
             Action::Discard => "d.state IN ('open', 'dead')",

@@ -22,7 +22,10 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use self::{forget::Cursors, ids::Ids, tally::Tallies, write::Names};
-use super::engine::{EngineError, OpenError};
+use super::{
+    engine::{EngineError, OpenError},
+    record::Filter,
+};
 
 /// `PRAGMA application_id`: "hkwd".
 const APPLICATION_ID: i64 = 0x686b_7764;
@@ -129,6 +132,11 @@ impl InboxFile {
 
     fn ids(&self) -> MutexGuard<'_, Ids> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Events of the id that a filter looks for, as far as they may not be in the index.
+    fn recent(&self, filter: &Filter) -> Vec<i64> {
+        filter.id.map(|id| self.ids().recent().all(id).collect()).unwrap_or_default()
     }
 
     fn connect(&self) -> Result<Connection> {

@@ -99,9 +99,7 @@ impl Sqlite {
         let written = batch.iter().map(|write| transaction.write(write)).collect::<Result<_>>()?;
         Ok((written, transaction.tallies, transaction.ids))
     }
-}
 
-impl Sqlite {
     /// Load or readers may keep `tidy` from ever catching up; then the writer does it, and all wait for it.
     fn keep_the_log_short(&self) {
         if self.file.log_pages.load(Ordering::Relaxed) > LOG_PAGES_MAX
