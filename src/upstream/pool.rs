@@ -1,6 +1,7 @@
 //! Connections that wait for their next request.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -13,20 +14,17 @@ use super::connection::Connection;
 /// are no more patient; a request that meets the closing one is lost with its outcome unknown. linkerd uses 3 s, too.
 const IDLE_MAX: Duration = Duration::from_secs(3);
 
-/// Most idle connections that are kept.
-const IDLE_CONNECTIONS_MAX: usize = 64;
-
 /// How often idle connections are looked after, as long as there are any.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The idle connections to one app.
+/// The idle connections to one app: with those in use no more than were in use at once, which the upstream's `concurrency` bounds.
 #[derive(Debug, Default)]
 pub(super) struct Pool(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
     /// The longest idle first.
-    idle: Vec<Idle>,
+    idle: VecDeque<Idle>,
     /// Whether somebody looks after them.
     swept: bool,
 }
@@ -42,7 +40,7 @@ impl Pool {
     pub(super) fn take(&self, now: Instant) -> Option<Connection> {
         let mut kept = lock(&self.0);
         kept.discard_stale(now);
-        while let Some(Idle { mut connection, .. }) = kept.idle.pop() {
+        while let Some(Idle { mut connection, .. }) = kept.idle.pop_back() {
             if connection.is_quiet() {
                 return Some(connection);
             }
@@ -54,10 +52,7 @@ impl Pool {
     pub(super) fn put(&self, connection: Connection, now: Instant) {
         let mut kept = lock(&self.0);
         kept.discard_stale(now);
-        if kept.idle.len() == IDLE_CONNECTIONS_MAX {
-            return;
-        }
-        kept.idle.push(Idle { connection, since: now });
+        kept.idle.push_back(Idle { connection, since: now });
         if !kept.swept {
             kept.swept = true;
             tokio::spawn(sweep(Arc::downgrade(&self.0)));

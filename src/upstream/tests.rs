@@ -7,6 +7,7 @@ use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener},
+    task::JoinSet,
     time::Instant,
 };
 use tokio_rustls::{
@@ -99,6 +100,34 @@ async fn a_connection_is_used_again_and_only_host_agent_and_length_are_added() {
     let now = Instant::now();
     upstream.pool.put(upstream.pool.take(now).expect("kept"), now);
     assert!(upstream.pool.take(now + Duration::from_secs(4)).is_none(), "idle for too long");
+}
+
+#[tokio::test]
+async fn as_many_connections_are_kept_as_were_in_use() {
+    const AT_ONCE: usize = 100;
+    let concurrency = u32::try_from(AT_ONCE).unwrap().try_into().unwrap();
+    let (listener, upstream) = listen(Options { concurrency, ..Options::default() }).await;
+    let upstream = Arc::new(upstream);
+    let deliver = || {
+        let upstream = Arc::clone(&upstream);
+        async move { upstream.deliver(&outgoing(&upstream), soon()).await }
+    };
+    let mut streams = Vec::new();
+    for round in 1..=2 {
+        let deliveries: JoinSet<_> = (0..AT_ONCE).map(|_| deliver()).collect();
+        // None is answered, and so free for another, until all have asked.
+        for nth in 0..AT_ONCE {
+            if round == 1 {
+                streams.push(accept(&listener).await);
+            }
+            read(&mut streams[nth]).await;
+        }
+        for stream in &mut streams {
+            stream.write_all(OK.as_bytes()).await.unwrap();
+        }
+        assert!(deliveries.join_all().await.iter().all(Result::is_ok), "round {round}");
+    }
+    assert!(is_deserted(&listener).await);
 }
 
 #[tokio::test]
