@@ -43,7 +43,7 @@ const SWITCH: &[u8] = br#"{"success":true,"data":{"type":"application.enabled","
 const SCHEMA: &str = include_str!("../../src/inbox/sqlite/schema.sql");
 
 /// Every column, and its table.
-const COLUMNS: [(&str, &str); 45] = [
+const COLUMNS: [(&str, &str); 49] = [
     ("contents", "checksum"),
     ("contents", "attributes"),
     ("contents", "data"),
@@ -89,6 +89,10 @@ const COLUMNS: [(&str, &str); 45] = [
     ("ids", "id"),
     ("ids", "realm"),
     ("ids", "event"),
+    ("keys", "segment"),
+    ("keys", "kind"),
+    ("keys", "key"),
+    ("keys", "event"),
 ];
 /// The first of them that are covered by the checksum, row by row.
 const CONTENTS: usize = 5;
@@ -217,6 +221,11 @@ impl Lab {
             Filter {
                 source: Some("source".into()),
                 event_type: Some("session.*".into()),
+                ..Filter::default()
+            },
+            Filter {
+                subject: Some("user/2".into()),
+                partition_key: Some("2".into()),
                 ..Filter::default()
             },
         ];

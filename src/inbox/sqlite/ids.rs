@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Result, error};
+use super::{Result, error, keys::SEGMENT};
 use crate::identity::EventId;
 
 /// Entries kept in memory, of 32 bytes: the more there are, the more of them go to the same page. Few where it is tested, so that
@@ -42,7 +42,7 @@ pub(super) struct Ids {
     indexed: i64,
     /// The last event when this round began: with its end, all events up to this one are.
     round: i64,
-    /// The last event of all: while the file is open no number is used twice, nor ever one that `indexed` speaks of.
+    /// The last event of all: while the file is open no number is used twice, nor ever one that `indexed` or `keys` speaks of.
     last: i64,
 }
 
@@ -74,7 +74,8 @@ impl Ids {
         };
         let mut indexed = number("SELECT max(event) FROM indexed")?;
         let newest = format!("SELECT max(event) FROM events WHERE event < {EVENTS_END}");
-        let last = last.max(indexed).max(number(&newest)?);
+        let in_segments = format!("SELECT (max(segment) + 1) * {SEGMENT} - 1 FROM keys");
+        let last = last.max(indexed).max(number(&newest)?).max(number(&in_segments)?);
         if is_far_behind(connection, indexed)? {
             match catch_up(connection, indexed, last) {
                 Ok(()) => indexed = last,

@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use rusqlite::{ToSql, params};
 
-use super::{Result, Sqlite, error, tally::status_of};
+use super::{
+    Result, Sqlite, error,
+    keys::{self, Kind},
+    tally::status_of,
+};
 use crate::{
     identity::EventId,
     inbox::record::{Action, Attempt, Filter, Status, Stored, StoredDelivery},
@@ -35,29 +39,30 @@ pub(super) fn matching(filter: &Filter, recent: &[i64]) -> Matching {
         let events = format!("e.event IN (SELECT event FROM ids WHERE id = ?{recent})");
         also(&events, Box::new(id.key().to_be_bytes()));
     }
+    for (kind, key) in [(Kind::Subject, subject), (Kind::PartitionKey, partition_key)] {
+        if let Some(key) = key {
+            also(&format!("e.event IN ({})", keys::events(kind)), Box::new(key.clone()));
+        }
+    }
+    // Of those few, none is looked for by what it shares with many.
+    let by = if id.is_some() || subject.is_some() || partition_key.is_some() { "+" } else { "" };
     if let Some(source) = source {
-        also("e.source = ?", Box::new(source.clone()));
+        also(&format!("{by}e.source = ?"), Box::new(source.clone()));
     }
     match event_type.as_deref().map(|pattern| (pattern, pattern.strip_suffix('*'))) {
         Some((_, Some(prefix))) => {
             // All texts that begin so: from the prefix on, to what comes after all of its continuations.
-            also("e.type >= ?", Box::new(prefix.to_owned()));
-            also("e.type < ?", Box::new(format!("{prefix}\u{10FFFF}")));
+            also(&format!("{by}e.type >= ?"), Box::new(prefix.to_owned()));
+            also(&format!("{by}e.type < ?"), Box::new(format!("{prefix}\u{10FFFF}")));
         }
-        Some((exact, None)) => also("e.type = ?", Box::new(exact.to_owned())),
+        Some((exact, None)) => also(&format!("{by}e.type = ?"), Box::new(exact.to_owned())),
         None => {}
     }
-    if let Some(subject) = subject {
-        also("e.subject = ?", Box::new(subject.clone()));
-    }
-    if let Some(key) = partition_key {
-        also("e.partitionkey = ?", Box::new(key.clone()));
-    }
     if let Some(since) = since {
-        also("e.received_at >= ?", Box::new(since.as_millisecond()));
+        also(&format!("{by}e.received_at >= ?"), Box::new(since.as_millisecond()));
     }
     if let Some(until) = until {
-        also("e.received_at < ?", Box::new(until.as_millisecond()));
+        also(&format!("{by}e.received_at < ?"), Box::new(until.as_millisecond()));
     }
     let mut deliveries = vec!["1"];
     let mut delivery_values: Vec<Box<dyn ToSql>> = Vec::new();

@@ -3,6 +3,7 @@
 mod act;
 mod forget;
 mod ids;
+mod keys;
 mod list;
 mod read;
 mod tally;

@@ -15,8 +15,15 @@ CREATE TABLE events (
 CREATE INDEX events_received ON events (received_at);
 CREATE INDEX events_source ON events (source);
 CREATE INDEX events_type ON events (type);
-CREATE INDEX events_subject ON events (subject) WHERE subject IS NOT NULL;
-CREATE INDEX events_partitionkey ON events (partitionkey);
+
+-- Events by subject (kind 0) and by partition key (1), segment after segment of 1,024: the last are not here yet.
+CREATE TABLE keys (
+  segment INTEGER NOT NULL,
+  kind    INTEGER NOT NULL,
+  key     ANY NOT NULL,
+  event   INTEGER NOT NULL,
+  PRIMARY KEY (segment, kind, key, event)
+) STRICT, WITHOUT ROWID;
 
 -- Events by id. Written behind them: the newest may not be here.
 CREATE TABLE ids (

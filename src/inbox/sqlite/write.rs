@@ -96,6 +96,7 @@ impl Sqlite {
         };
         // Before anything is forgotten that it may be about.
         transaction.index()?;
+        transaction.write_segment()?;
         let written = batch.iter().map(|write| transaction.write(write)).collect::<Result<_>>()?;
         Ok((written, transaction.tallies, transaction.ids))
     }
