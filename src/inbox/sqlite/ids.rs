@@ -12,11 +12,11 @@ use rusqlite::Connection;
 use super::{Result, error, keys::SEGMENT};
 use crate::identity::EventId;
 
-/// Entries kept in memory, of 32 bytes: the more there are, the more of them go to the same page. Few where it is tested, so that
-/// it comes to that there.
-const RECENT_MAX: usize = if cfg!(any(test, fuzzing)) { 4 } else { 8192 };
+/// Entries kept in memory, some 3 MB: the more there are, the more of them go to the same page, of which a million events take
+/// 12,000. Few where it is tested, so that it comes to that there.
+const RECENT_MAX: usize = if cfg!(any(test, fuzzing)) { 4 } else { 64 << 10 };
 /// Entries that go to the index at once: for fewer, a transaction of one event would write pages of the index each time.
-const STRETCH_MIN: usize = RECENT_MAX.div_ceil(128);
+const STRETCH_MIN: usize = if cfg!(any(test, fuzzing)) { 1 } else { 64 };
 /// Numbers of events from here on are damage.
 const EVENTS_END: i64 = 1 << 62;
 
