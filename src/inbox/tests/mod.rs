@@ -1,6 +1,7 @@
 //! The engine by itself: windows, the index of ids, and what operators find.
 
 mod forgetting;
+mod keys;
 
 use std::{
     sync::{
@@ -28,10 +29,20 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::open(tempfile::tempdir().unwrap(), Timestamp::from_second(1_700_000_000).unwrap())
+    }
+
+    fn open(dir: tempfile::TempDir, now: Timestamp) -> Self {
         let file = InboxFile::open(&dir.path().join("inbox.db"), u64::MAX).unwrap();
         let engine = Sqlite::new(&file, true).unwrap();
-        Self { _dir: dir, file, engine, now: Timestamp::from_second(1_700_000_000).unwrap() }
+        Self { _dir: dir, file, engine, now }
+    }
+
+    /// As another process finds it.
+    fn restart(self) -> Self {
+        let Self { _dir, file, engine, now } = self;
+        drop((engine, file));
+        Self::open(_dir, now)
     }
 
     fn write(&mut self, write: Write) -> Written {
@@ -200,83 +211,6 @@ fn an_id_is_found_whether_or_not_it_is_in_the_index() {
     assert_eq!(rows(&lab, "SELECT event FROM events"), last + 1);
     lab.engine.reopen().unwrap();
     assert_eq!(append(&mut lab, 0..2), 1);
-}
-
-#[test]
-fn events_are_found_by_what_they_are_about_in_every_segment_and_behind_them() {
-    let mut lab = Lab::new();
-    let record = |lab: &Lab, number: u32| Record {
-        subject: (number % 5 > 0).then(|| format!("user/{}", number % 7)),
-        partition_key: (number % 3).to_string(),
-        ..lab.record(number, 0)
-    };
-    let of = |subject: u32| Filter { subject: Some(format!("user/{subject}")), ..Filter::default() };
-    let part = |key: u32| Filter { partition_key: Some(key.to_string()), ..Filter::default() };
-    let both = |subject, key| Filter {
-        event_type: Some("login".into()),
-        ..Filter { subject: of(subject).subject, ..part(key) }
-    };
-    let check = |lab: &mut Lab, numbers: &[u32]| {
-        let expected = |of: &dyn Fn(u32) -> bool| numbers.iter().filter(|number| of(**number)).count();
-        for subject in 0..8 {
-            let is_of = |number: u32| number % 5 > 0 && number % 7 == subject;
-            assert_eq!(lab.count(&of(subject)), expected(&is_of), "{subject} of {numbers:?}");
-            for key in 0..3 {
-                let is_both = |number| is_of(number) && number % 3 == key;
-                assert_eq!(
-                    lab.count(&both(subject, key)),
-                    expected(&is_both),
-                    "{subject}, {key} of {numbers:?}"
-                );
-            }
-        }
-        for key in 0..4 {
-            assert_eq!(lab.count(&part(key)), expected(&|number| number % 3 == key), "{key} of {numbers:?}");
-        }
-    };
-    let mut stored_numbers = Vec::new();
-    for number in 0..60 {
-        let record = record(&lab, number);
-        assert_eq!(stored(lab.write(Write::Append(Box::new(record)))), Ok(()));
-        stored_numbers.push(number);
-        check(&mut lab, &stored_numbers);
-        if number % 9 == 0 {
-            lab.engine.reopen().unwrap();
-        }
-    }
-    let file = rusqlite::Connection::open(lab._dir.path().join("inbox.db")).unwrap();
-    let rows = |of: &str| file.query_row(of, (), |row| row.get::<_, i64>(0)).unwrap();
-    // The last event, 60, is behind the segment of 56 to 59.
-    assert_eq!(rows("SELECT count(*) FROM keys WHERE kind = 1"), 59);
-    // One is given up, and all others go.
-    let filter = Filter { id: Some(id(21)), ..Filter::default() };
-    lab.write(Write::Act { action: Action::Discard, filter, after: 0, max: 10 });
-    let discarded = lab.now;
-    lab.wait(10);
-    lab.deliver();
-    lab.wait(10);
-    let prune = |lab: &mut Lab, before: Timestamp| {
-        while lab.write(Write::Prune { before, max: 7 }) != (Written::Forgotten { count: 0, more: false }) {}
-    };
-    prune(&mut lab, discarded + SignedDuration::from_secs(1));
-    stored_numbers.retain(|number| *number != 21);
-    check(&mut lab, &stored_numbers);
-    assert_eq!(rows("SELECT count(*) FROM keys WHERE kind = 1"), 59, "a segment goes whole");
-    let discard = |lab: &mut Lab, number: u32| {
-        let record = Record { id: id(1000 + number), ..record(lab, number) };
-        assert_eq!(stored(lab.write(Write::Append(Box::new(record)))), Ok(()));
-    };
-    discard(&mut lab, 33);
-    let now = lab.now;
-    prune(&mut lab, now);
-    check(&mut lab, &[33]);
-    assert_eq!(rows("SELECT count(*) FROM keys"), 0);
-    lab.engine.reopen().unwrap();
-    for number in 34..50 {
-        discard(&mut lab, number);
-        check(&mut lab, &(33..=number).collect::<Vec<_>>());
-    }
-    assert_eq!(rows("SELECT count(*) FROM events WHERE event <= 60"), 0, "no number is another's");
 }
 
 #[test]
