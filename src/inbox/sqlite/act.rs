@@ -2,7 +2,12 @@
 
 use rusqlite::params;
 
-use super::{Result, error, list::matching, tally::status_of, write::Batch};
+use super::{
+    Result, error, keys,
+    list::{Matching, is_by_key, matching},
+    tally::status_of,
+    write::Batch,
+};
 use crate::inbox::{
     engine::Written,
     record::{Action, Filter, Status},
@@ -36,35 +41,48 @@ impl Batch<'_> {
     fn rows(&self, filter: &Filter, after: i64, max: usize) -> Result<(Vec<Row>, Option<i64>)> {
         let mut recent = self.file.recent(filter);
         recent.extend(filter.id.iter().flat_map(|id| self.ids.added.all(*id)));
-        let query = matching(filter, &recent);
+        let ranges: Vec<_> = if is_by_key(filter) {
+            keys::oldest_first(self.ids.last, after).collect()
+        } else {
+            vec![after.saturating_add(1)..=i64::MAX]
+        };
+        let (mut rows, mut count) = (Vec::new(), 0);
+        for range in ranges {
+            let query = matching(filter, &recent, &range, true);
+            let found = self.oldest(&query, max - count).map_err(error)?;
+            // An event that matches has a delivery that does.
+            count += found.chunk_by(|one, next| one.event == next.event).count();
+            rows.extend(found);
+            if count >= max {
+                let last = rows.last().map(|row: &Row| row.event);
+                return Ok((rows, last));
+            }
+        }
+        // With fewer of them than asked for, there are no more.
+        Ok((rows, None))
+    }
+
+    fn oldest(&self, query: &Matching, max: usize) -> rusqlite::Result<Vec<Row>> {
         let sql = format!(
             "SELECT d.event, d.upstream, d.state, d.attempts > 0, d.due_at IS NOT NULL, d.lane \
-               FROM (SELECT e.event FROM events e WHERE e.event > {after} AND {} ORDER BY e.event LIMIT {max}) \
+               FROM (SELECT e.event FROM events e WHERE {} ORDER BY e.event LIMIT {max}) \
                JOIN deliveries d USING (event) WHERE {} ORDER BY d.event",
             query.events, query.deliveries
         );
-        let read = || {
-            let mut statement = self.connection.prepare(&sql)?;
-            let both: Vec<&dyn rusqlite::ToSql> =
-                query.values.iter().chain(&query.delivery_values).map(AsRef::as_ref).collect();
-            let rows = statement.query_map(both.as_slice(), |row| {
-                Ok(Row {
-                    event: row.get(0)?,
-                    upstream: row.get(1)?,
-                    status: status_of(&row.get::<_, String>(2)?, row.get(3)?),
-                    tried: row.get(3)?,
-                    due: row.get(4)?,
-                    lane: row.get(5)?,
-                })
-            })?;
-            rows.collect::<rusqlite::Result<Vec<Row>>>()
-        };
-        let rows = read().map_err(error)?;
-        // An event that matches has a delivery that does: with fewer of them than asked for, there are no more.
-        let mut events: Vec<i64> = rows.iter().map(|row| row.event).collect();
-        events.dedup();
-        let last = events.last().copied().filter(|_| events.len() >= max);
-        Ok((rows, last))
+        let mut statement = self.connection.prepare(&sql)?;
+        let both: Vec<&dyn rusqlite::ToSql> =
+            query.values.iter().chain(&query.delivery_values).map(AsRef::as_ref).collect();
+        let rows = statement.query_map(both.as_slice(), |row| {
+            Ok(Row {
+                event: row.get(0)?,
+                upstream: row.get(1)?,
+                status: status_of(&row.get::<_, String>(2)?, row.get(3)?),
+                tried: row.get(3)?,
+                due: row.get(4)?,
+                lane: row.get(5)?,
+            })
+        })?;
+        rows.collect()
     }
 
     fn replay(&mut self, row: &Row) -> Result<bool> {

@@ -59,7 +59,7 @@ impl Batch<'_> {
             self.execute(by_id, [event])?;
             self.execute("DELETE FROM events WHERE event = ?", [event])?;
             self.ids.forgotten.insert(event);
-            self.forget_segment(event)?;
+            self.thin_segment(event)?;
         }
         Ok(())
     }

@@ -9,16 +9,24 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Result, error, keys::SEGMENT};
+use super::{
+    Result, error,
+    keys::{SEGMENT, SEGMENTS_END},
+};
 use crate::identity::EventId;
 
-/// Entries kept in memory, some 3 MB: the more there are, the more of them go to the same page, of which a million events take
+/// Entries kept in memory, some 1.5 MB: the more there are, the more of them go to the same page, of which a million events take
 /// 12,000. Few where it is tested, so that it comes to that there.
-const RECENT_MAX: usize = if cfg!(any(test, fuzzing)) { 4 } else { 64 << 10 };
+const RECENT_MAX: usize = if cfg!(any(test, fuzzing)) { 4 } else { 32 << 10 };
 /// Entries that go to the index at once: for fewer, a transaction of one event would write pages of the index each time.
 const STRETCH_MIN: usize = if cfg!(any(test, fuzzing)) { 1 } else { 64 };
+/// Entries that go to the index at once, at most: after a start there may be many.
+const STRETCH_MAX: usize = 1024;
+/// Events behind the index that are read at a start: as many as there may be while all goes well, since some wait for the round
+/// after. If there are more, they are indexed at once.
+const BEHIND_MAX: usize = 5 * RECENT_MAX;
 /// Numbers of events from here on are damage.
-const EVENTS_END: i64 = 1 << 62;
+pub(super) const EVENTS_END: i64 = 1 << 62;
 
 /// What is known of an event that may not be in the index yet.
 pub(super) const RECENT: &str = "SELECT received_at FROM events WHERE event = ?";
@@ -68,14 +76,15 @@ impl Ids {
     /// What is not in the index, or not sure to be; `last` is the last event that was known before.
     pub(super) fn read(connection: &Connection, last: i64) -> Result<Self> {
         // A number that cannot be one is as good as none: all is indexed again.
-        let number = |sql| {
-            let number = connection.query_one(sql, (), |row| Ok(row.get(0).unwrap_or(0)));
-            number.map(|number| if number < EVENTS_END { number } else { 0 }).map_err(error)
-        };
-        let mut indexed = number("SELECT max(event) FROM indexed")?;
-        let newest = format!("SELECT max(event) FROM events WHERE event < {EVENTS_END}");
-        let in_segments = format!("SELECT (max(segment) + 1) * {SEGMENT} - 1 FROM keys");
-        let last = last.max(indexed).max(number(&newest)?).max(number(&in_segments)?);
+        let number =
+            |sql: &str| connection.query_one(sql, (), |row| Ok(row.get(0).unwrap_or(0))).map_err(error);
+        // What only speaks of events speaks of none so far away that none would fit behind it.
+        let far = EVENTS_END / 2;
+        let mut indexed = number(&format!("SELECT max(event) FROM indexed WHERE event < {far}"))?;
+        let newest = number(&format!("SELECT max(event) FROM events WHERE event < {EVENTS_END}"))?;
+        let in_segments =
+            format!("SELECT (max(segment) + 1) * {SEGMENT} - 1 FROM keys WHERE segment < {SEGMENTS_END}");
+        let last = last.max(indexed).max(newest).max(number(&in_segments)?);
         if is_far_behind(connection, indexed)? {
             match catch_up(connection, indexed, last) {
                 Ok(()) => indexed = last,
@@ -108,7 +117,7 @@ impl Ids {
     /// What a transaction begins with: what goes to the index beside all else.
     pub(super) fn begin(&self) -> Changes {
         let count = self.recent.0.len().saturating_sub(RECENT_MAX);
-        let count = if count < STRETCH_MIN { 0 } else { count };
+        let count = if count < STRETCH_MIN { 0 } else { count.min(STRETCH_MAX) };
         let ahead = self.written.map_or(Bound::Unbounded, Bound::Excluded);
         let stretch: Vec<_> = self.recent.0.range((ahead, Bound::Unbounded)).take(count).copied().collect();
         let round_ends = (stretch.len() < count).then_some(self.round);
@@ -135,9 +144,9 @@ impl Ids {
     }
 }
 
-/// Whether more events are behind the index than fit into memory. A process that stores few does not come to the end of a round.
+/// Whether more events are behind the index than should be: a process that stores few does not come to the end of a round.
 fn is_far_behind(connection: &Connection, indexed: i64) -> Result<bool> {
-    let sql = format!("SELECT event FROM events WHERE event > ? LIMIT 1 OFFSET {RECENT_MAX}");
+    let sql = format!("SELECT event FROM events WHERE event > ? LIMIT 1 OFFSET {BEHIND_MAX}");
     let mut statement = connection.prepare(&sql).map_err(error)?;
     statement.exists([indexed]).map_err(error)
 }

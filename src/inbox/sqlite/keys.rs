@@ -2,15 +2,24 @@
 //! before: whom an event is about follows no order, so that in one index of all events, each would change a page of its own.
 //! Who looks for a key looks into every segment, and through the events behind the last.
 
-use rusqlite::params;
+use std::ops::RangeInclusive;
 
-use super::{Result, write::Batch};
+use rusqlite::{OptionalExtension, params};
 
-/// Events of a segment, by their numbers. The more, the fewer places to look into, and the longer the transaction that writes
-/// them. Few where it is tested.
+use super::{Result, error, ids::EVENTS_END, write::Batch};
+use crate::inbox::engine::EngineError;
+
+/// Events of a segment, by their numbers: the file's, not to be changed. The more, the fewer places to look into, and the
+/// longer the transaction that writes them. Few where it is tested.
 pub(super) const SEGMENT: i64 = if cfg!(any(test, fuzzing)) { 4 } else { 1024 };
+/// Numbers of segments from here on are damage, twice as many as events may have.
+pub(super) const SEGMENTS_END: i64 = EVENTS_END / 2 / SEGMENT;
 /// Most segments that are looked into: in a damaged file they may have no end.
 const SEGMENTS_MAX: i64 = 1 << 20;
+/// Segments that are looked into first, and then four times as many each time: a key may be that of most events.
+const FIRST_LOOK: i64 = if cfg!(any(test, fuzzing)) { 1 } else { 16 };
+/// Events that are left of a segment when the entries of all others go: one may stay for long.
+const FEW: i64 = if cfg!(any(test, fuzzing)) { 1 } else { 16 };
 
 /// What a key is of an event.
 #[derive(Clone, Copy, Debug)]
@@ -19,31 +28,107 @@ pub(super) enum Kind {
     PartitionKey,
 }
 
-/// A query for the events of a key, which is bound.
-pub(super) fn events(kind: Kind) -> String {
+/// What this connection knows of the segments.
+#[derive(Debug, Default)]
+pub(super) struct Segments {
+    /// The first that is not written, if that is known.
+    next: Option<i64>,
+    /// What belongs into it cannot be read: until the file is opened anew, no more are written.
+    damaged: bool,
+}
+
+impl Segments {
+    /// What this transaction wrote is not there.
+    pub(super) fn rolled_back(&mut self) {
+        self.next = None;
+    }
+}
+
+/// A query for those of a range of events that have a key, which is bound.
+pub(super) fn events(kind: Kind, range: &RangeInclusive<i64>) -> String {
     let (kind, column) = match kind {
         Kind::Subject => (0, "subject"),
         Kind::PartitionKey => (1, "partitionkey"),
     };
+    let (first, last) = (range.start(), range.end());
+    let (first_segment, last_segment) = (first / SEGMENT, last / SEGMENT);
     format!(
         "WITH RECURSIVE wanted (key) AS (SELECT ?), s (segment) AS ( \
-            SELECT min(segment) FROM keys UNION ALL \
-            SELECT (SELECT min(segment) FROM keys k WHERE k.segment > s.segment) FROM s WHERE s.segment IS NOT NULL \
+            SELECT min(segment) FROM keys WHERE segment >= {first_segment} UNION ALL \
+            SELECT (SELECT min(segment) FROM keys k WHERE k.segment > s.segment) FROM s WHERE s.segment < {last_segment} \
             LIMIT {SEGMENTS_MAX}) \
          SELECT k.event FROM s CROSS JOIN keys k USING (segment) \
           WHERE k.kind = {kind} AND k.key = (SELECT key FROM wanted) UNION ALL \
-         SELECT event FROM events WHERE {column} = (SELECT key FROM wanted) \
-            AND event >= (SELECT coalesce(max(segment) + 1, 0) FROM keys) * {SEGMENT}"
+         SELECT event FROM events WHERE {column} = (SELECT key FROM wanted) AND event BETWEEN {first} AND {last} \
+            AND event >= (SELECT coalesce(max(segment) + 1, 0) FROM keys WHERE segment < {SEGMENTS_END}) * {SEGMENT}"
     )
+}
+
+/// Ranges of events to look into, from the newest on: `last` is the last of all, or near it.
+pub(super) fn newest_first(last: i64, before: i64) -> impl Iterator<Item = RangeInclusive<i64>> {
+    let mut end = before.saturating_sub(1);
+    looks().map_while(move |events| {
+        let first = end.min(last).saturating_sub(events).max(0);
+        let range = first..=end;
+        end = first.saturating_sub(1);
+        (range.end() >= range.start()).then_some(range)
+    })
+}
+
+/// Ranges of events to look into, from the oldest on: `last` is the last of all, or near it.
+pub(super) fn oldest_first(last: i64, after: i64) -> impl Iterator<Item = RangeInclusive<i64>> {
+    let mut start = after.saturating_add(1);
+    let mut ended = false;
+    looks().map_while(move |events| {
+        if ended {
+            return None;
+        }
+        let end = start.saturating_add(events);
+        ended = end >= last;
+        let range = start..=if ended { i64::MAX } else { end };
+        start = end.saturating_add(1);
+        Some(range)
+    })
+}
+
+fn looks() -> impl Iterator<Item = i64> {
+    std::iter::successors(Some(FIRST_LOOK * SEGMENT), |events| Some(events.saturating_mul(4)))
 }
 
 impl Batch<'_> {
     /// Writes the first segment that is not written, if it is full.
-    pub(super) fn write_segment(&self) -> Result<()> {
-        let behind = "SELECT event FROM events WHERE event >= (SELECT coalesce(max(segment) + 1, 0) FROM keys) * ? \
-                      ORDER BY event LIMIT 1";
-        let Some(event) = self.one(behind, [SEGMENT], |row| row.get::<_, i64>(0))? else { return Ok(()) };
-        let segment = event / SEGMENT;
+    ///
+    /// # Errors
+    ///
+    /// Those of the disk. What is damaged is told in the log: events are found without a segment, too, if slowly.
+    pub(super) fn write_segment(&mut self) -> Result<()> {
+        if self.segments.damaged {
+            return Ok(());
+        }
+        match self.next_segment() {
+            Err(error @ (EngineError::Damaged(_) | EngineError::Other(_))) => {
+                tracing::warn!(%error, "subjects and partition keys are no longer indexed: looking for them will take longer");
+                self.segments.damaged = true;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn next_segment(&mut self) -> Result<()> {
+        let segment = match self.segments.next {
+            Some(segment) => segment,
+            None => {
+                let behind = format!(
+                    "SELECT event FROM events \
+                      WHERE event >= (SELECT coalesce(max(segment) + 1, 0) FROM keys WHERE segment < {SEGMENTS_END}) * {SEGMENT} \
+                      ORDER BY event LIMIT 1"
+                );
+                let first = self.connection.query_row(&behind, (), |row| row.get(0)).optional();
+                first.map_err(error)?.unwrap_or(self.ids.last + 1) / SEGMENT
+            }
+        };
+        self.segments.next = Some(segment);
         let (first, last) = bounds(segment);
         if last > self.ids.last {
             return Ok(());
@@ -52,16 +137,19 @@ impl Batch<'_> {
                       SELECT ?1, 0, subject, event FROM events WHERE event BETWEEN ?2 AND ?3 AND subject IS NOT NULL UNION ALL \
                       SELECT ?1, 1, partitionkey, event FROM events WHERE event BETWEEN ?2 AND ?3 ORDER BY 2, 3, 4";
         self.execute(sorted, params![segment, first, last])?;
+        self.segments.next = Some(segment + 1);
         Ok(())
     }
 
-    /// Forgets an event's segment, if all of it is forgotten.
-    pub(super) fn forget_segment(&self, event: i64) -> Result<()> {
+    /// Forgets the entries of an event's segment, if few are left of its events.
+    pub(super) fn thin_segment(&self, event: i64) -> Result<()> {
         let segment = event / SEGMENT;
         let (first, last) = bounds(segment);
-        let left = "SELECT event FROM events WHERE event BETWEEN ? AND ? LIMIT 1";
-        if self.one(left, [first, last], |row| row.get::<_, i64>(0))?.is_none() {
-            self.execute("DELETE FROM keys WHERE segment = ?", [segment])?;
+        let left = "SELECT count(*) FROM (SELECT 1 FROM events WHERE event BETWEEN ? AND ? LIMIT ?)";
+        let left = self.one(left, [first, last, FEW + 1], |row| row.get::<_, i64>(0))?;
+        if left == Some(FEW) || left == Some(0) {
+            let gone = "DELETE FROM keys WHERE segment = ?1 AND event NOT IN (SELECT event FROM events WHERE event BETWEEN ?2 AND ?3)";
+            self.execute(gone, params![segment, first, last])?;
         }
         Ok(())
     }

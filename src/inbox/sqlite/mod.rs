@@ -22,7 +22,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use self::{forget::Cursors, ids::Ids, tally::Tallies, write::Names};
+use self::{forget::Cursors, ids::Ids, keys::Segments, tally::Tallies, write::Names};
 use super::{
     engine::{EngineError, OpenError},
     record::Filter,
@@ -48,6 +48,7 @@ pub(super) struct Sqlite {
     file: Arc<InboxFile>,
     names: Names,
     cursors: Cursors,
+    segments: Segments,
 }
 
 /// The file of an inbox, held against other processes.
@@ -175,7 +176,13 @@ impl Sqlite {
             };
             connection.wal_hook(Some(told)).map_err(error)?;
         }
-        Ok(Self { connection, file: Arc::clone(file), names: Names::default(), cursors: Cursors::default() })
+        Ok(Self {
+            connection,
+            file: Arc::clone(file),
+            names: Names::default(),
+            cursors: Cursors::default(),
+            segments: Segments::default(),
+        })
     }
 
     /// Bytes in use.

@@ -10,6 +10,7 @@ use super::{
     InboxFile, LOG_PAGES_MAX, Result, Sqlite, error,
     forget::Cursors,
     ids::{self, Changes},
+    keys::Segments,
     tally::{Tallies, status_of},
 };
 use crate::{
@@ -46,6 +47,7 @@ pub(super) struct Batch<'a> {
     /// No room for more events.
     pub full: bool,
     pub cursors: &'a mut Cursors,
+    pub segments: &'a mut Segments,
 }
 
 /// Numbers that stand for texts.
@@ -70,6 +72,7 @@ impl Sqlite {
                 // Some errors have rolled it back already.
                 drop(self.connection.execute_batch("ROLLBACK"));
                 self.names = Names::default();
+                self.segments.rolled_back();
                 Err(error)
             }
         }
@@ -93,6 +96,7 @@ impl Sqlite {
             now: now.as_millisecond(),
             full,
             cursors: &mut self.cursors,
+            segments: &mut self.segments,
         };
         // Before anything is forgotten that it may be about.
         transaction.index()?;
