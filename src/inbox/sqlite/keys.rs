@@ -12,7 +12,7 @@ use crate::inbox::engine::EngineError;
 /// Events of a segment, by their numbers: the file's, not to be changed. The more, the fewer places to look into, and the
 /// longer the transaction that writes them. Few where it is tested.
 pub(super) const SEGMENT: i64 = if cfg!(any(test, fuzzing)) { 4 } else { 1024 };
-/// Numbers of segments from here on are damage, twice as many as events may have.
+/// Numbers of segments from here on are damage: behind those before there is room for as many events again.
 pub(super) const SEGMENTS_END: i64 = EVENTS_END / 2 / SEGMENT;
 /// Most segments that are looked into: in a damaged file they may have no end.
 const SEGMENTS_MAX: i64 = 1 << 20;
@@ -60,8 +60,14 @@ pub(super) fn events(kind: Kind, range: &RangeInclusive<i64>) -> String {
          SELECT k.event FROM s CROSS JOIN keys k USING (segment) \
           WHERE k.kind = {kind} AND k.key = (SELECT key FROM wanted) UNION ALL \
          SELECT event FROM events WHERE {column} = (SELECT key FROM wanted) AND event BETWEEN {first} AND {last} \
-            AND event >= (SELECT coalesce(max(segment) + 1, 0) FROM keys WHERE segment < {SEGMENTS_END}) * {SEGMENT}"
+            AND event >= {}",
+        first_behind()
     )
+}
+
+/// The first event, in SQL, that may be in no segment.
+fn first_behind() -> String {
+    format!("(SELECT coalesce(max(segment) + 1, 0) FROM keys WHERE segment < {SEGMENTS_END}) * {SEGMENT}")
 }
 
 /// Ranges of events to look into, from the newest on: `last` is the last of all, or near it.
@@ -120,9 +126,8 @@ impl Batch<'_> {
             Some(segment) => segment,
             None => {
                 let behind = format!(
-                    "SELECT event FROM events \
-                      WHERE event >= (SELECT coalesce(max(segment) + 1, 0) FROM keys WHERE segment < {SEGMENTS_END}) * {SEGMENT} \
-                      ORDER BY event LIMIT 1"
+                    "SELECT event FROM events WHERE event >= {} ORDER BY event LIMIT 1",
+                    first_behind()
                 );
                 let first = self.connection.query_row(&behind, (), |row| row.get(0)).optional();
                 first.map_err(error)?.unwrap_or(self.ids.last + 1) / SEGMENT

@@ -146,7 +146,7 @@ impl Sqlite {
         let mut events = Vec::new();
         for range in ranges {
             let query = matching(filter, &recent, &range, true);
-            self.newest(&query, limit - events.len(), &mut events).map_err(error)?;
+            self.read_newest(&query, limit - events.len(), &mut events).map_err(error)?;
             if events.len() == limit {
                 break;
             }
@@ -154,7 +154,7 @@ impl Sqlite {
         Ok(events)
     }
 
-    fn newest(&self, query: &Matching, limit: usize, events: &mut Vec<Stored>) -> rusqlite::Result<()> {
+    fn read_newest(&self, query: &Matching, limit: usize, events: &mut Vec<Stored>) -> rusqlite::Result<()> {
         let mut statement = self.connection.prepare(&query.newest(limit))?;
         let values: Vec<&dyn ToSql> = query.values.iter().map(AsRef::as_ref).collect();
         let mut rows = statement.query(values.as_slice())?;
