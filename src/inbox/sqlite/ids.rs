@@ -9,14 +9,11 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{
-    Result, error,
-    keys::{SEGMENT, SEGMENTS_END},
-};
+use super::{EVENTS_END, Result, error, keys};
 use crate::identity::EventId;
 
 /// Entries kept in memory, some 1.5 MB: the more there are, the more of them go to the same page, of which a million events take
-/// 12,000. Few where it is tested, so that it comes to that there.
+/// 7,000. Few where it is tested, so that it comes to that there.
 const RECENT_MAX: usize = if cfg!(any(test, fuzzing)) { 4 } else { 32 << 10 };
 /// Entries that go to the index at once: for fewer, a transaction of one event would write pages of the index each time.
 const STRETCH_MIN: usize = if cfg!(any(test, fuzzing)) { 1 } else { 64 };
@@ -25,8 +22,6 @@ const STRETCH_MAX: usize = 1024;
 /// Events behind the index that are read at a start: as many as there may be while all goes well, since some wait for the round
 /// after. If there are more, they are indexed at once.
 const BEHIND_MAX: usize = 5 * RECENT_MAX;
-/// Numbers of events from here on are damage.
-pub(super) const EVENTS_END: i64 = 1 << 62;
 
 /// What is known of an event that may not be in the index yet.
 pub(super) const RECENT: &str = "SELECT received_at FROM events WHERE event = ?";
@@ -82,9 +77,8 @@ impl Ids {
         let far = EVENTS_END / 2;
         let mut indexed = number(&format!("SELECT max(event) FROM indexed WHERE event < {far}"))?;
         let newest = number(&format!("SELECT max(event) FROM events WHERE event < {EVENTS_END}"))?;
-        let in_segments =
-            format!("SELECT (max(segment) + 1) * {SEGMENT} - 1 FROM keys WHERE segment < {SEGMENTS_END}");
-        let last = last.max(indexed).max(newest).max(number(&in_segments)?);
+        let in_segments = number(&format!("SELECT {} - 1", keys::first_behind()))?;
+        let last = last.max(indexed).max(newest).max(in_segments);
         if is_far_behind(connection, indexed)? {
             match catch_up(connection, indexed, last) {
                 Ok(()) => indexed = last,

@@ -1,19 +1,19 @@
 //! Events by subject and by partition key. A segment's events are sorted and written at once, when it is full, behind the segment
 //! before: whom an event is about follows no order, so that in one index of all events, each would change a page of its own.
-//! Who looks for a key looks into every segment, and through the events behind the last.
+//! Who looks for a key looks into segment after segment, and through the events behind the last.
 
 use std::ops::RangeInclusive;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Result, error, ids::EVENTS_END, write::Batch};
+use super::{EVENTS_END, Result, error, write::Batch};
 use crate::inbox::engine::EngineError;
 
 /// Events of a segment, by their numbers: the file's, not to be changed. The more, the fewer places to look into, and the
 /// longer the transaction that writes them. Few where it is tested.
-pub(super) const SEGMENT: i64 = if cfg!(any(test, fuzzing)) { 4 } else { 1024 };
+const SEGMENT: i64 = if cfg!(any(test, fuzzing)) { 4 } else { 1024 };
 /// Numbers of segments from here on are damage: behind those before there is room for as many events again.
-pub(super) const SEGMENTS_END: i64 = EVENTS_END / 2 / SEGMENT;
+const SEGMENTS_END: i64 = EVENTS_END / 2 / SEGMENT;
 /// Most segments that are looked into: in a damaged file they may have no end.
 const SEGMENTS_MAX: i64 = 1 << 20;
 /// Segments that are looked into first, and then four times as many each time: a key may be that of most events.
@@ -66,7 +66,7 @@ pub(super) fn events(kind: Kind, range: &RangeInclusive<i64>) -> String {
 }
 
 /// The first event, in SQL, that may be in no segment.
-fn first_behind() -> String {
+pub(super) fn first_behind() -> String {
     format!("(SELECT coalesce(max(segment) + 1, 0) FROM keys WHERE segment < {SEGMENTS_END}) * {SEGMENT}")
 }
 
@@ -84,16 +84,12 @@ pub(super) fn newest_first(last: i64, before: i64) -> impl Iterator<Item = Range
 /// Ranges of events to look into, from the oldest on: `last` is the last of all, or near it.
 pub(super) fn oldest_first(last: i64, after: i64) -> impl Iterator<Item = RangeInclusive<i64>> {
     let mut start = after.saturating_add(1);
-    let mut ended = false;
     looks().map_while(move |events| {
-        if ended {
-            return None;
-        }
-        let end = start.saturating_add(events);
-        ended = end >= last;
-        let range = start..=if ended { i64::MAX } else { end };
+        let first = start;
+        let end = first.saturating_add(events);
+        let end = if end < last { end } else { i64::MAX };
         start = end.saturating_add(1);
-        Some(range)
+        (first < i64::MAX).then_some(first..=end)
     })
 }
 

@@ -33,6 +33,9 @@ const APPLICATION_ID: i64 = 0x686b_7764;
 /// `PRAGMA user_version`: the version of the schema, and the statements that lead from the one before to it.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
+/// Numbers of events from here on are damage.
+const EVENTS_END: i64 = 1 << 62;
+
 /// Memory for pages of the file, of the writer and of each reader.
 const CACHE_KIB: i64 = 4096;
 /// Pages of 4 KiB in the log that are worth tidying: 32 MiB. Pages that are written again and again are moved once.

@@ -49,12 +49,7 @@ fn what_is_settled_goes_after_its_time_and_the_file_stays_small() {
     assert!(last < largest_early * 5 / 4, "{largest_early} bytes after 100 minutes, {last} after 300");
     let kept = lab.count(&Filter::default());
     assert!((1200..=1240).contains(&kept), "{kept} of the last hour's 1200");
-    let left: i64 = rusqlite::Connection::open(lab._dir.path().join("inbox.db"))
-        .unwrap()
-        .query_row("SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM contents)", (), |row| {
-            row.get(0)
-        })
-        .unwrap();
+    let left: i64 = lab.value("SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM contents)");
     assert_eq!(usize::try_from(left).unwrap(), 2 * kept, "nothing is left of the others");
 }
 

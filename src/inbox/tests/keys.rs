@@ -50,15 +50,6 @@ fn check(lab: &mut Lab, there: &[u32]) {
     }
 }
 
-fn rows(lab: &Lab, of: &str) -> i64 {
-    let file = rusqlite::Connection::open(lab._dir.path().join("inbox.db")).unwrap();
-    file.query_row(of, (), |row| row.get(0)).unwrap()
-}
-
-fn prune(lab: &mut Lab, before: Timestamp) {
-    while lab.write(Write::Prune { before, max: 7 }) != (Written::Forgotten { count: 0, more: false }) {}
-}
-
 #[test]
 fn events_are_found_in_every_segment_and_behind_them() {
     let mut lab = Lab::new();
@@ -70,7 +61,7 @@ fn events_are_found_in_every_segment_and_behind_them() {
         }
     }
     // Event 60 alone is behind the last segment, which has 56 to 59.
-    assert_eq!(rows(&lab, "SELECT count(*) FROM keys WHERE kind = 1"), 59);
+    assert_eq!(lab.value::<i64>("SELECT count(*) FROM keys WHERE kind = 1"), 59);
 }
 
 #[test]
@@ -86,9 +77,13 @@ fn a_segment_goes_with_its_last_event_and_no_number_is_another_s() {
     lab.deliver();
     lab.wait(10);
     let delivered = lab.now;
-    prune(&mut lab, delivered);
+    lab.prune(delivered, 7);
     check(&mut lab, &[15]);
-    assert_eq!(rows(&lab, "SELECT count(*) FROM keys WHERE kind = 1"), 1, "of those that are gone, nothing");
+    assert_eq!(
+        lab.value::<i64>("SELECT count(*) FROM keys WHERE kind = 1"),
+        1,
+        "of those that are gone, nothing"
+    );
 
     let mut lab = lab.restart();
     let mut there = vec![15];
@@ -101,9 +96,9 @@ fn a_segment_goes_with_its_last_event_and_no_number_is_another_s() {
     lab.write(Write::Act { action: Action::Discard, filter: Filter::default(), after: 0, max: 100 });
     lab.wait(10);
     let discarded = lab.now;
-    prune(&mut lab, discarded);
+    lab.prune(discarded, 7);
     check(&mut lab, &[]);
-    assert_eq!(rows(&lab, "SELECT count(*) FROM keys"), 0);
+    assert_eq!(lab.value::<i64>("SELECT count(*) FROM keys"), 0);
 }
 
 #[test]
@@ -130,18 +125,7 @@ fn what_has_a_key_is_read_and_changed_part_by_part() {
         (0..EVENTS + 20).rev().filter(|number| number % 3 == 1).map(|number| i64::from(number) + 1).collect();
     assert_eq!(pages, expected);
 
-    let (mut after, mut total) = (0, 0);
-    loop {
-        let act = Write::Act { action: Action::Discard, filter: filter.clone(), after, max: 7 };
-        let Written::Acted { changed, last } = lab.write(act) else { panic!("acted") };
-        assert!(changed <= 7);
-        total += changed;
-        match last {
-            Some(last) => after = last,
-            None => break,
-        }
-    }
-    assert_eq!(total, expected.len() as u64);
+    assert_eq!(lab.discard(&filter, 7), expected.len() as u64);
     let discarded = Filter { status: Some(Status::Discarded), ..filter };
     assert_eq!(lab.count(&discarded), expected.len());
 }
@@ -156,12 +140,12 @@ fn what_cannot_be_indexed_is_stored_and_found() {
         append(&mut lab, number);
     }
     check(&mut lab, &(0..30).collect::<Vec<_>>());
-    assert_eq!(rows(&lab, "SELECT max(segment) FROM keys"), 1);
+    assert_eq!(lab.value::<i64>("SELECT max(segment) FROM keys"), 1);
     file.execute_batch("DROP TRIGGER fails").unwrap();
     lab.engine.reopen().unwrap();
     for number in 30..40 {
         append(&mut lab, number);
     }
     check(&mut lab, &(0..40).collect::<Vec<_>>());
-    assert_eq!(rows(&lab, "SELECT max(segment) FROM keys"), 9);
+    assert_eq!(lab.value::<i64>("SELECT max(segment) FROM keys"), 9);
 }

@@ -111,6 +111,32 @@ impl Lab {
     fn count(&mut self, filter: &Filter) -> usize {
         self.engine.list(filter, None, 100_000).unwrap().len()
     }
+
+    /// What the file says to a query for one value.
+    fn value<T: rusqlite::types::FromSql>(&self, of: &str) -> T {
+        let file = rusqlite::Connection::open(self._dir.path().join("inbox.db")).unwrap();
+        file.query_row(of, (), |row| row.get(0)).unwrap()
+    }
+
+    /// Forgets all that was settled before a time.
+    fn prune(&mut self, before: Timestamp, max: usize) {
+        while self.write(Write::Prune { before, max }) != (Written::Forgotten { count: 0, more: false }) {}
+    }
+
+    /// Gives up all that matches, part by part; how many.
+    fn discard(&mut self, filter: &Filter, max: usize) -> u64 {
+        let (mut after, mut total) = (0, 0);
+        loop {
+            let act = Write::Act { action: Action::Discard, filter: filter.clone(), after, max };
+            let Written::Acted { changed, last } = self.write(act) else { panic!("acted") };
+            assert!(changed <= max as u64);
+            total += changed;
+            match last {
+                Some(last) => after = last,
+                None => return total,
+            }
+        }
+    }
 }
 
 fn stored(written: Written) -> Result<(), Written> {
@@ -171,10 +197,7 @@ fn an_id_is_found_whether_or_not_it_is_in_the_index() {
         let written = lab.engine.write(lab.now, &batch).unwrap();
         written.into_iter().filter(|written| *written != Written::Known).count()
     };
-    let rows = |lab: &Lab, of: &str| -> i64 {
-        let file = rusqlite::Connection::open(lab._dir.path().join("inbox.db")).unwrap();
-        file.query_row(of, (), |row| row.get(0)).unwrap()
-    };
+    let rows = |lab: &Lab, of: &str| lab.value::<i64>(of);
     for first in (0..EVENTS).step_by(25) {
         assert_eq!(append(&mut lab, first..first + 25), 25);
         // A second time at once, and some of long ago.
@@ -203,9 +226,7 @@ fn an_id_is_found_whether_or_not_it_is_in_the_index() {
     // What is forgotten is in no index, and no number is another's afterwards.
     let last = rows(&lab, "SELECT max(event) FROM events");
     lab.wait(10);
-    while lab.write(Write::Prune { before: lab.now, max: 1000 })
-        != (Written::Forgotten { count: 0, more: false })
-    {}
+    lab.prune(lab.now, 1000);
     assert_eq!((rows(&lab, "SELECT count(*) FROM events"), rows(&lab, "SELECT count(*) FROM ids")), (0, 0));
     assert_eq!(append(&mut lab, 0..1), 1);
     assert_eq!(rows(&lab, "SELECT event FROM events"), last + 1);
@@ -222,9 +243,8 @@ fn a_process_that_stores_few_leaves_no_more_behind_the_index_than_one_that_store
         assert_eq!(stored(lab.write(Write::Append(Box::new(record)))), Ok(()));
         if number % 3 == 0 {
             lab.engine.reopen().unwrap();
-            let file = rusqlite::Connection::open(lab._dir.path().join("inbox.db")).unwrap();
-            let behind = "SELECT count(*) FROM events WHERE event > (SELECT event FROM indexed)";
-            let behind: i64 = file.query_row(behind, (), |row| row.get(0)).unwrap();
+            let behind: i64 =
+                lab.value("SELECT count(*) FROM events WHERE event > (SELECT event FROM indexed)");
             assert!(behind <= 24, "{behind}");
         }
     }
@@ -285,10 +305,7 @@ fn every_attempt_is_told_in_its_order_until_its_event_goes() {
         let delivery = stored.remove(0).deliveries.remove(0);
         delivery.attempts.into_iter().map(|attempt| (attempt.status, attempt.error)).collect::<Vec<_>>()
     };
-    let rows = |lab: &Lab, of: &str| {
-        let file = rusqlite::Connection::open(lab._dir.path().join("inbox.db")).unwrap();
-        file.query_row(of, (), |row| row.get::<_, String>(0)).unwrap()
-    };
+    let rows = |lab: &Lab, of: &str| lab.value::<String>(of);
     lab.append(1, 10).unwrap();
     assert_eq!(attempts(&mut lab), []);
     let key = lab.due()[0].key;
@@ -329,17 +346,7 @@ fn actions_go_through_all_that_matches_part_by_part() {
     }
     let filter = Filter { status: Some(Status::Ready), ..Filter::default() };
     assert_eq!(lab.engine.count(&filter, Action::Discard), Ok(25));
-    let (mut after, mut total) = (0, 0);
-    loop {
-        let act = Write::Act { action: Action::Discard, filter: filter.clone(), after, max: 10 };
-        let Written::Acted { changed, last } = lab.write(act) else { panic!("acted") };
-        total += changed;
-        match last {
-            Some(last) => after = last,
-            None => break,
-        }
-    }
-    assert_eq!(total, 25);
+    assert_eq!(lab.discard(&filter, 10), 25);
     assert_eq!(lab.engine.count(&filter, Action::Discard), Ok(0));
     assert_eq!(lab.engine.stats().unwrap().tally["app"], Tally::default());
 }
