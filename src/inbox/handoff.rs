@@ -46,18 +46,24 @@ impl Handoff {
         }
     }
 
-    /// Hands over what a transaction stored. Nothing else may be written in between: a courier that found it on the disk
-    /// must not have ended it before it is handed.
-    pub(super) fn stored(&self, writes: &[Write], written: &[Written]) {
+    /// Hands over what a transaction stored, and returns where it was handed: their couriers are to be woken. Nothing else
+    /// may be written in between: a courier that found it on the disk must not have ended it before it is handed.
+    #[must_use]
+    pub(super) fn stored(&self, writes: &[Write], written: &[Written]) -> Vec<Arc<Hatch>> {
         let hatches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handed: Vec<Arc<Hatch>> = Vec::new();
         for (write, written) in writes.iter().zip(written) {
             let (Write::Append(record), Written::Stored { event, ways }) = (write, written) else { continue };
             for (upstream, due) in dues(record, *event, ways) {
-                if let Some(hatch) = hatches.get(upstream) {
-                    hatch.hand(due);
+                // Not due: it waits for another of its lane.
+                let (Some(hatch), Some(due)) = (hatches.get(upstream), due) else { continue };
+                hatch.hand(due);
+                if !handed.iter().any(|known| Arc::ptr_eq(known, hatch)) {
+                    handed.push(Arc::clone(hatch));
                 }
             }
         }
+        handed
     }
 
     /// Everything may have changed on the disk.
@@ -84,20 +90,19 @@ impl Hatch {
         self.bell.notify_one();
     }
 
-    fn hand(&self, due: Option<Due>) {
-        let mut handed = self.lock();
-        let fits = handed.due.len() < HANDED_MAX && handed.bytes < HANDED_BYTES_MAX;
-        match due {
-            Some(due) if fits => {
-                handed.bytes += due.bytes();
-                handed.due.push_back(due);
-            }
-            Some(_) => handed.more = true,
-            // It waits for another of its lane.
-            None => return,
-        }
-        drop(handed);
+    /// Wakes the courier.
+    pub(super) fn wake(&self) {
         self.bell.notify_one();
+    }
+
+    fn hand(&self, due: Due) {
+        let mut handed = self.lock();
+        if handed.due.len() < HANDED_MAX && handed.bytes < HANDED_BYTES_MAX {
+            handed.bytes += due.bytes();
+            handed.due.push_back(due);
+        } else {
+            handed.more = true;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Handed> {

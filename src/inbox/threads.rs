@@ -268,17 +268,19 @@ impl Scribe {
         }
     }
 
-    /// Health and couriers first: whoever hears of an outcome finds it so.
+    /// Health and what couriers are handed first: whoever hears of an outcome finds it so. Couriers are woken last, since
+    /// vendors wait.
     fn told(&self, writes: Vec<Write>, written: Vec<Written>, answers: Vec<Answer>) {
         if self.full {
             self.health.ill(EngineError::Full("inbox.bytes_max is reached".to_owned()));
         }
-        self.handoff.stored(&writes, &written);
+        let handed = self.handoff.stored(&writes, &written);
         let several = answers.len() > 1;
         let tell = move || {
             for (answer, written) in answers.into_iter().zip(written) {
                 answer.send(Ok(written)).unwrap_or_default();
             }
+            handed.iter().for_each(|hatch| hatch.wake());
             // Best freed where they were made: by another thread, it costs both more.
             drop(writes);
         };
