@@ -28,12 +28,30 @@ pub(super) async fn answer(shared: &Shared, gateway: &Gateway, headers: &HeaderM
         }
     }
     let text = metrics.text();
-    let accepts = |accept: &[u8]| memchr::memmem::find(accept, b"application/openmetrics-text").is_some();
-    if headers.get_all(ACCEPT).iter().any(|accept| accepts(accept.as_bytes())) {
+    if prefers_open_metrics(headers) {
         respond(StatusCode::OK, OPEN_METRICS, text)
     } else {
         respond(StatusCode::OK, CLASSIC, classic(&text))
     }
+}
+
+/// Whether `Accept` (RFC 9110 §12.5.1) gives OpenMetrics a weight, and none greater to text.
+fn prefers_open_metrics(headers: &HeaderMap) -> bool {
+    let mut weights = [0.0_f32; 2];
+    let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    for range in lines.flat_map(|line| line.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let place = match parts.next() {
+            Some("application/openmetrics-text") => 0,
+            Some("text/plain") => 1,
+            _ => continue,
+        };
+        let weight =
+            parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |weight| weight.parse().ok());
+        weights[place] = weights[place].max(weight.unwrap_or(0.0));
+    }
+    let [open, text] = weights;
+    open > 0.0 && open >= text
 }
 
 /// What is in the inbox, also of upstreams that have nothing there, and of those that are configured no more.

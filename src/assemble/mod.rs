@@ -8,6 +8,7 @@ mod upstream;
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -15,12 +16,13 @@ use crate::{
     config::{Problem, Settings, Severity, explain::similar, secrets},
     gateway::{Gateway, Shared},
     identity::{SCHEMA_PATH, schema},
-    inbox::mount,
+    inbox::{self, mount},
     limit::PerAddress,
     secret::Secret,
     server::Tls,
     source::{App, Source},
     units::Size,
+    upstream::{Order, Settings as AppSettings},
     vendor::{BUILTIN, Options, Plan, compile::Fault, format::VendorFile},
 };
 
@@ -165,6 +167,18 @@ impl Assembler<'_> {
                 self.error(&key, "expected a time longer than 0s");
             }
         }
+        let sizes = [
+            (["server", "body_bytes_max"], server.body_bytes_max),
+            (["server", "header_bytes_max"], server.header_bytes_max),
+        ];
+        for (key, size) in sizes {
+            if size.bytes() == 0 {
+                self.error(&key, "expected more than 0B: every request would be refused");
+            }
+        }
+        if both_cannot_listen(server.listen, settings.admin.listen) {
+            self.error(&["admin", "listen"], "the port is that of `server.listen`: choose another");
+        }
         if settings.limits.inflight_bytes_max < settings.server.body_bytes_max {
             self.error(
                 &["limits", "inflight_bytes_max"],
@@ -189,7 +203,7 @@ impl Assembler<'_> {
             );
             self.error(&["inbox", "bytes_max"], text);
         }
-        let Some(url) = &inbox.url else { return };
+        let Some(url) = &inbox.url else { return self.warn_of_no_inbox() };
         if let Some(kind) = mount::ephemeral(&url.path) {
             let text = format!("the inbox {}, and acknowledged events with it", kind.as_str());
             let problem = Problem::warning(&["inbox", "url"], text);
@@ -200,6 +214,28 @@ impl Assembler<'_> {
             // A configuration may be checked elsewhere than where it runs; `run` itself says that it cannot open the file.
             let problem = Problem::warning(&["inbox", "url"], "the folder of this file does not exist here");
             self.problems.push(problem.with_hint("make it, or mount a volume there, before `run`"));
+        }
+    }
+
+    /// Warns of what is said of an inbox that there is none of.
+    fn warn_of_no_inbox(&mut self) {
+        let (inbox, default) = (&self.settings.inbox, inbox::Settings::default());
+        let of_inbox = [
+            ("retention", inbox.retention != default.retention),
+            ("bytes_max", inbox.bytes_max != default.bytes_max),
+        ];
+        let mut idle: Vec<_> = of_inbox.map(|(key, is_set)| (vec!["inbox", key], is_set)).into();
+        for (name, upstream) in &self.settings.upstreams {
+            let schedule = upstream.schedule() != AppSettings::default().schedule();
+            let order = upstream.order == Some(Order::Partition);
+            idle.extend(
+                [("schedule", schedule), ("order", order)]
+                    .map(|(key, is_set)| (vec!["upstreams", name, key], is_set)),
+            );
+        }
+        for (key, _) in idle.into_iter().filter(|(_, is_set)| *is_set) {
+            let problem = Problem::warning(&key, "nothing comes of this: there is no inbox");
+            self.problems.push(problem.with_hint("set `inbox.url`"));
         }
     }
 
@@ -294,6 +330,12 @@ impl Assembler<'_> {
 const INBOX_BYTES_MIN: Size = Size::kib(256);
 
 type Apps = BTreeMap<String, Arc<App>>;
+
+/// Whether two listeners have the same port of the same address, or of every address.
+fn both_cannot_listen(one: SocketAddr, other: SocketAddr) -> bool {
+    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && overlap
+}
 
 fn check_url(url: &str) -> Result<(), &'static str> {
     const EXPECTED: &str =

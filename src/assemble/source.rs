@@ -12,7 +12,7 @@ use super::Assembler;
 use crate::{
     cloudevent::Origin,
     config::{Delivery, Problem, SourceSettings, explain::similar, secrets},
-    identity::{Recipe, TypeFilter},
+    identity::{EventType, Recipe, TypeFilter},
     limit::Budget,
     metrics::{RouteMetrics, SourceMetrics},
     scheme::{self, Assurance, SchemeName, Verifier},
@@ -54,6 +54,9 @@ impl Assembler<'_> {
         let routes = self.routes(name, settings, plan.as_deref());
         let delivery = self.delivery(name, settings);
         self.warn(name, settings);
+        if let (Some(filters), Some(routes)) = (&filters, &routes) {
+            self.warn_of_missed(name, filters, routes);
+        }
         let origin_fits = self.origin_fits(name, settings);
         let unsigned = self.unsigned(settings);
         if let Some(verifier) = &verifier {
@@ -315,6 +318,17 @@ impl Assembler<'_> {
             known.push((filter?, upstream));
         }
         known.iter().all(|(_, upstream)| self.apps.contains_key(upstream)).then_some(known)
+    }
+
+    /// Warns of routes that some of what the filters let through fits none of.
+    fn warn_of_missed(&mut self, name: &str, filters: &TypeFilter, routes: &[(TypeFilter, String)]) {
+        let goes_somewhere = |event_type| routes.iter().any(|(types, _)| types.lets(event_type));
+        if EventType::ALL.iter().all(|known| !filters.lets(*known) || goes_somewhere(*known)) {
+            return;
+        }
+        let text = "events that fit no route go nowhere, and their vendor hears that they were taken";
+        let hint = "end with a route of `types = [\"*\"]`, or name in `filters` what is wanted";
+        self.problems.push(Problem::warning(&["sources", name, "routes"], text).with_hint(hint));
     }
 
     fn upstream_exists(&mut self, upstream: &str, key: &[&str]) {

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use figment::value::Dict;
 use http::{HeaderValue, Method, Request, header::AUTHORIZATION};
 use serde_json::Value;
@@ -77,6 +77,7 @@ enum What {
 }
 
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("which").args(["id", "status"]).required(true)))]
 struct Change {
     /// One event: hw1_…
     #[arg(conflicts_with_all = ["source", "type", "subject", "partitionkey", "status", "since", "until"])]
@@ -133,7 +134,11 @@ impl Events {
                 query.extend(before.iter().map(|before| ("before", before.clone())));
                 query.push(("limit", limit.to_string()));
                 let answer = api.call(Method::GET, "", &query).await?;
-                self.show(&answer, lines)
+                self.show(&answer, lines)?;
+                if let (Some(next), false) = (answer["next"].as_i64(), self.json) {
+                    say(&format!("more: --before {next}\n"));
+                }
+                Ok(())
             }
             What::Show { id } => {
                 let answer = api.call(Method::GET, &format!("/{}", encoded(id)), &[]).await?;
@@ -148,11 +153,6 @@ impl Events {
         let query = change.filter.query();
         let answer = match &change.id {
             Some(id) => api.call(Method::POST, &format!("/{}/{action}", encoded(id)), &query).await?,
-            None if change.filter.status.is_none() => {
-                return Err(
-                    anyhow!("say which events are meant: an id, or --status and other filters").into()
-                );
-            }
             None => {
                 if !change.yes && !confirmed(api, action, &query).await? {
                     return Err(Failure::Said(1));
@@ -253,7 +253,7 @@ async fn confirmed(api: &Api, action: &str, query: &[(&'static str, String)]) ->
     let count = api.call(Method::GET, "/count", &counted).await?;
     let count = count["count"].as_u64().unwrap_or(0);
     if count == 0 {
-        return Err(anyhow!("no delivery matches").into());
+        return Ok(true);
     }
     if !io::stdin().is_terminal() {
         return Err(anyhow!("this would {action} {}: say --yes to do it", deliveries(count)).into());
@@ -289,8 +289,7 @@ fn lines(answer: &Value) -> String {
             ]);
         }
     }
-    let more = answer["next"].as_i64().map(|next| format!("more: --before {next}\n")).unwrap_or_default();
-    table(&rows) + &more
+    table(&rows)
 }
 
 /// What came of an attempt.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use clap::Args;
 use figment::value::Dict;
@@ -53,8 +53,7 @@ impl Health {
         if status.is_success() {
             Ok(print("ready\n")?)
         } else {
-            print(&format!("not ready: {}\n", status.as_u16()))?;
-            Err(Failure::Said(1))
+            Err(anyhow!("not ready: {}", status.as_u16()).into())
         }
     }
 }

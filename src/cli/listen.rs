@@ -12,7 +12,11 @@ use super::{
     receiver::Receiver,
     say,
 };
-use crate::{app, upstream::Target, vendor};
+use crate::{
+    app::{self, StartError},
+    upstream::Target,
+    vendor,
+};
 
 /// Variable with the secret the app verifies by.
 const APP_SECRET: &str = "APP_WEBHOOK_SECRET";
@@ -56,7 +60,11 @@ impl Listen {
             Local { listen: self.listen, public_url, log_level: "info", app_url, app_secret, vendors };
         let load = local.load();
         let _logging = app::logging::init(&load().map_err(Failure::Config)?.settings.log)?;
-        let running = app::start(load).await?;
+        let running = app::start(load).await.map_err(|error| match error {
+            // Nobody wrote the configuration that the warnings are about.
+            StartError::Config(report) => Failure::Config(report.errors()),
+            error => error.into(),
+        })?;
         say(&format!(
             "Vendors post to http://{}/in/VENDOR; try: hookwarden trigger sendauth{}\n",
             running.listen,

@@ -57,7 +57,8 @@ impl Origin {
         self.above.insert(key, Place::Variable(name.to_owned()));
     }
 
-    /// Flags are named after their keys: `server.listen` is `--listen`, `log.level` is `--log-level`.
+    /// Flags are named after their keys: `server.listen` is `--listen`, `log.level` is `--log-level`. One that says in which
+    /// variable a secret is stands for that variable.
     pub(super) fn add_flags(&mut self, flags: &Dict) {
         let mut open: Vec<(Vec<String>, &Dict)> = vec![(Vec::new(), flags)];
         while let Some((path, dict)) = open.pop() {
@@ -65,6 +66,8 @@ impl Origin {
                 let key: Vec<String> = path.iter().chain([name]).cloned().collect();
                 if let Value::Dict(_, inner) = value {
                     open.push((key, inner));
+                } else if let ("secret_env", Some(variable)) = (name.as_str(), value.as_str()) {
+                    self.add_variable(key, variable);
                 } else {
                     let steps = if key[0] == "server" { &key[1..] } else { &key[..] };
                     let flag = format!("--{}", steps.join("-").replace('_', "-"));

@@ -90,6 +90,13 @@ impl Report {
         self.problems().any(|problem| problem.severity == Severity::Error)
     }
 
+    /// What must be mended, without the warnings.
+    #[must_use]
+    pub fn errors(mut self) -> Self {
+        self.entries.retain(|(problem, _)| problem.severity == Severity::Error);
+        self
+    }
+
     /// The whole report as text, with terminal colours if asked for. Every line ends with a newline.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {

@@ -115,8 +115,11 @@ impl Attempts {
         let error = outcome.error.as_deref().unwrap_or_default();
         match fate {
             Fate::Delivered => {
-                let waited = Duration::try_from(due.received_at.duration_until(now)).unwrap_or_default();
-                metrics.reached(waited);
+                // When an operator has it delivered again says nothing of how long events take.
+                if !due.replay {
+                    let waited = Duration::try_from(due.received_at.duration_until(now)).unwrap_or_default();
+                    metrics.reached(waited);
+                }
                 tracing::debug!(%id, source, upstream, tries, "delivered from the inbox");
             }
             Fate::Retry(at) => {
@@ -145,12 +148,12 @@ fn judge(answer: Result<StatusCode, Failure>) -> Outcome {
     };
     let ending = match failure {
         // RFC 9110 §15.5.11: likely for good. Standard Webhooks: stop sending.
-        Failure::Refused(StatusCode::GONE) => Ending::Gone,
-        Failure::Busy { retry_after, .. } => Ending::Failed { retry_after },
-        Failure::Saturated { retry_after } => Ending::Failed { retry_after: Some(retry_after) },
-        Failure::Refused(_) | Failure::Timeout | Failure::Unreachable | Failure::Broken => {
-            Ending::Failed { retry_after: None }
+        Failure::Refused { status: StatusCode::GONE, .. } => Ending::Gone,
+        Failure::Refused { retry_after, .. } | Failure::Busy { retry_after, .. } => {
+            Ending::Failed { retry_after }
         }
+        Failure::Saturated { retry_after } => Ending::Failed { retry_after: Some(retry_after) },
+        Failure::Timeout | Failure::Unreachable | Failure::Broken => Ending::Failed { retry_after: None },
     };
     let (result, status) = failure.result();
     let status = status.map(|status| status.as_u16());

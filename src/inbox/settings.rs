@@ -23,7 +23,7 @@ pub struct Settings {
 /// Where an inbox is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("pattern" = r"^sqlite:.+$"))]
+#[schemars(with = "String", extend("pattern" = r"^sqlite:[^:].*$"))]
 pub struct InboxUrl {
     /// The file.
     pub path: PathBuf,
@@ -45,7 +45,8 @@ impl FromStr for InboxUrl {
 
     fn from_str(text: &str) -> Result<Self, Expected> {
         match text.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() && !path.contains(['\0', '?', '#']) => {
+            // SQLite has meanings of its own for names that begin with a colon, `:memory:` among them.
+            Some(path) if !path.is_empty() && !path.starts_with(':') && !path.contains(['\0', '?', '#']) => {
                 Ok(Self { path: path.into() })
             }
             _ => Err(Expected(

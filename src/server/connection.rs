@@ -35,9 +35,6 @@ use super::{
     wire::Wire,
 };
 
-/// Smallest bound of a head that hyper takes.
-const HEADER_BYTES_FLOOR: usize = 8192;
-
 /// Most bytes of a connection that are read at once, unless its heads may be longer. Where they come in so many, a body is
 /// looked at less often, and one of 16 KiB not copied; and so many a connection holds until its next request.
 const READ_BYTES_MAX: usize = 32 << 10;
@@ -68,7 +65,6 @@ pub(super) struct Terms {
 
 impl Terms {
     pub(super) fn new(bounds: Bounds, tls: Option<Tls>) -> Self {
-        let header_bytes_max = bounds.header_bytes_max.max(HEADER_BYTES_FLOOR);
         let mut protocols = auto::Builder::new(TokioExecutor::new());
         // hyper's own header time-out runs between requests, too, and not while the protocol is being told: `watch` has
         // both. Its bound of 100 headers is the default, and slower if set. Half-close stays off. A head that ends within
@@ -77,7 +73,7 @@ impl Terms {
         protocols
             .http1()
             .header_read_timeout(None)
-            .max_buf_size(header_bytes_max.max(READ_BYTES_MAX))
+            .max_buf_size(bounds.header_bytes_max.max(READ_BYTES_MAX))
             .writev(false);
         protocols
             .http2()
@@ -85,7 +81,7 @@ impl Terms {
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
             .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-            .max_header_list_size(u32::try_from(header_bytes_max).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(bounds.header_bytes_max).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
             .max_local_error_reset_streams(HTTP2_RESETS_MAX)
             .keep_alive_interval(HTTP2_PING_INTERVAL)
@@ -147,7 +143,7 @@ impl Terms {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let wire = Wire::new(self.bounds.header_bytes_max.max(HEADER_BYTES_FLOOR));
+        let wire = Wire::new(self.bounds.header_bytes_max);
         let fault = Arc::clone(wire.fault());
         let requests = AtomicU64::new(0);
         let service = service_fn(move |mut request: Request<Incoming>| {

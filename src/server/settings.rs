@@ -28,7 +28,7 @@ pub struct Settings {
     pub requests_max: NonZeroUsize,
     /// Longest body of a request.
     pub body_bytes_max: Size,
-    /// Longest head of a request; at least 8KiB is allowed whatever is written here.
+    /// Longest head of a request.
     pub header_bytes_max: Size,
     /// Longest time from accepting a connection to the complete head of its first request, the TLS handshake included,
     /// and from the first byte of a later head to its last.
@@ -66,8 +66,8 @@ pub struct TlsSettings {
 pub struct Bounds {
     /// Connections open at once.
     pub connections_max: usize,
-    /// Bytes of a request's head; less than 8 KiB counts as 8 KiB. A longer one that has come whole carries a
-    /// [`Fault`](super::Fault), by which the handler refuses it.
+    /// Bytes of a request's head. A longer one that has come whole carries a [`Fault`](super::Fault), by which the handler
+    /// refuses it.
     pub header_bytes_max: usize,
     /// From accept to the first complete head, and from the first byte of a later head to its last.
     pub header_timeout: Duration,

@@ -81,7 +81,7 @@ fn rejection(failure: Failure, route: &Route, took: Duration) -> Rejection {
     let (result, status) = failure.result();
     let (code, retry_after) = match failure {
         Failure::Unreachable | Failure::Broken => (Code::UpstreamUnreachable, None),
-        Failure::Refused(_) => (Code::UpstreamRefused, None),
+        Failure::Refused { .. } => (Code::UpstreamRefused, None),
         Failure::Busy { retry_after, .. } => (Code::UpstreamRefused, retry_after),
         Failure::Timeout => (Code::UpstreamTimeout, None),
         Failure::Saturated { retry_after } => (Code::Overloaded, Some(retry_after)),

@@ -42,9 +42,7 @@ fn ambiguous<B>(request: &Request<B>) -> Option<&'static str> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     reason
         .or_else(|| headers.contains_key(UPGRADE).then_some("an upgrade is asked for"))
-        .or_else(|| {
-            matches!(*request.method(), Method::CONNECT | Method::TRACE).then_some("CONNECT or TRACE")
-        })
+        .or_else(|| (*request.method() == Method::CONNECT).then_some("a tunnel is asked for"))
         .or_else(|| (target > TARGET_BYTES_MAX).then_some("the target is too long"))
         .or_else(|| (headers.len() > FIELDS_MAX).then_some("there are too many header fields"))
 }
@@ -114,7 +112,6 @@ mod tests {
         assert!(fits(to(long(TARGET_BYTES_MAX))));
         assert!(!fits(to(long(TARGET_BYTES_MAX + 1))));
         assert!(!fits(to(format!("/?{}", long(TARGET_BYTES_MAX)))), "the query is part of it");
-        assert!(!fits(to("/in/a".to_owned()).method(Method::TRACE)));
         assert!(!fits(to("a:80".to_owned()).method(Method::CONNECT)));
         let fault = Fault { reason: "test", status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE };
         let faulty = head(to("/in/a".to_owned()).extension(fault).body(()).unwrap()).unwrap_err();

@@ -81,8 +81,8 @@ pub enum Failure {
     #[error("no connection to the app")]
     Unreachable,
     /// The app answered neither 2xx nor 429 nor 503. Redirects are not followed.
-    #[error("unexpected status code: {}", .0.as_u16())]
-    Refused(StatusCode),
+    #[error("unexpected status code: {}", .status.as_u16())]
+    Refused { status: StatusCode, retry_after: Option<Duration> },
     /// The app answered 429 or 503.
     #[error("unexpected status code: {}", .status.as_u16())]
     Busy { status: StatusCode, retry_after: Option<Duration> },
@@ -103,7 +103,7 @@ impl Failure {
     pub fn result(self) -> (&'static str, Option<StatusCode>) {
         match self {
             Self::Unreachable => ("unreachable", None),
-            Self::Refused(status) => ("refused", Some(status)),
+            Self::Refused { status, .. } => ("refused", Some(status)),
             Self::Busy { status, .. } => ("busy", Some(status)),
             Self::Timeout => ("timeout", None),
             Self::Broken => ("broken", None),
@@ -267,17 +267,18 @@ impl Upstream {
     }
 
     fn judge(&self, answer: &Answer) -> Result<StatusCode, Failure> {
-        match answer.status {
-            status if status.is_success() => Ok(status),
-            status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
-                let wait = answer.retry_after.as_deref();
-                Err(Failure::Busy {
-                    status,
-                    retry_after: wait.and_then(|text| retry::retry_after(text, &self.clock)),
-                })
-            }
-            status => Err(Failure::Refused(status)),
+        let status = answer.status;
+        if status.is_success() {
+            return Ok(status);
         }
+        let wait = answer.retry_after.as_deref();
+        let retry_after = wait.and_then(|text| retry::retry_after(text, &self.clock));
+        Err(match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Failure::Busy { status, retry_after }
+            }
+            _ => Failure::Refused { status, retry_after },
+        })
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn wait(failure: Failure, attempts_made: u32, options: &Options) -> O
         Failure::Unreachable => Duration::ZERO,
         Failure::Busy { status: StatusCode::SERVICE_UNAVAILABLE, retry_after } => retry_after?,
         Failure::Busy { .. }
-        | Failure::Refused(_)
+        | Failure::Refused { .. }
         | Failure::Timeout
         | Failure::Broken
         | Failure::Saturated { .. } => return None,
@@ -82,7 +82,7 @@ mod tests {
         let never = [
             busy(StatusCode::SERVICE_UNAVAILABLE, None),
             busy(StatusCode::TOO_MANY_REQUESTS, Some(1)),
-            Failure::Refused(StatusCode::INTERNAL_SERVER_ERROR),
+            Failure::Refused { status: StatusCode::INTERNAL_SERVER_ERROR, retry_after: Some(Duration::ZERO) },
             Failure::Timeout,
             Failure::Broken,
             Failure::Saturated { retry_after: Duration::ZERO },

@@ -165,7 +165,7 @@ async fn statuses_are_told_apart() {
     let end = "content-length: 0\r\n\r\n";
     for status in [302, 307, 400, 410, 500] {
         let text = format!("HTTP/1.1 {status} X\r\nlocation: http://127.0.0.1:1/\r\n{end}");
-        let refused = Failure::Refused(StatusCode::from_u16(status).unwrap());
+        let refused = Failure::Refused { status: StatusCode::from_u16(status).unwrap(), retry_after: None };
         assert_eq!(outcome(&text, quick()).await, Err(refused));
     }
     for (status, wait) in [(429, None), (429, Some(1)), (503, None)] {

@@ -56,6 +56,68 @@ fn times_of_zero() {
 }
 
 #[test]
+fn sizes_of_zero() {
+    for key in ["body_bytes_max", "header_bytes_max"] {
+        let config = format!("{APP}{SENDAUTH}[server]\n{key} = \"0B\"\n");
+        wrong(&config, &format!("server.{key}"), "expected more than 0B: every request would be refused");
+    }
+}
+
+#[test]
+fn two_listeners_of_one_port() {
+    let listen = |server: &str, admin: &str| {
+        format!("{APP}{SENDAUTH}[server]\nlisten = '{server}'\n[admin]\nlisten = '{admin}'\napi = false\n")
+    };
+    let text = "the port is that of `server.listen`: choose another";
+    for (server, admin) in
+        [("127.0.0.1:81", "127.0.0.1:81"), ("0.0.0.0:81", "127.0.0.1:81"), ("10.0.0.1:81", "[::]:81")]
+    {
+        wrong(&listen(server, admin), "admin.listen", text);
+    }
+    for (server, admin) in [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.1:81", "127.0.0.2:81")] {
+        assert_eq!(folder(listen(server, admin)).run(&["check"]).code, 0, "{server} {admin}");
+    }
+}
+
+#[test]
+fn an_inbox_that_would_be_no_file() {
+    let config = format!("{APP}{SENDAUTH}[inbox]\nurl = 'sqlite::memory:'\n");
+    let text = "expected `sqlite:` and the path of a file, such as `sqlite:/var/lib/hookwarden/inbox.db`";
+    wrong(&config, "inbox.url", text);
+}
+
+#[test]
+fn what_goes_unnoticed_is_warned_of() {
+    let warned = |config: &str| {
+        let said = folder(config).run(&["check", "--json"]);
+        assert_eq!(said.code, 0, "{}", said.out);
+        let all: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+        let keys =
+            all.as_array().expect("a list").iter().map(|problem| problem["key"].as_str().map(str::to_owned));
+        keys.flatten().collect::<Vec<_>>()
+    };
+    // What needs an inbox, without one.
+    let app = format!("{APP}order = 'partition'\nschedule = ['1s']\n");
+    let inbox = "[inbox]\nretention = '1d'\nbytes_max = '1GiB'\n";
+    let keys = ["inbox.retention", "inbox.bytes_max", "upstreams.app.schedule", "upstreams.app.order"];
+    let without = warned(&format!("{app}{SENDAUTH}{inbox}"));
+    let with = warned(&format!("{app}{SENDAUTH}{inbox}url = 'sqlite:inbox.db'\n"));
+    for key in keys {
+        assert!(without.iter().any(|known| known == key) && !with.iter().any(|known| known == key), "{key}");
+    }
+    // Events that fit no route.
+    let routed = |types: &str, filters: &str| {
+        let routes = format!("routes = [{{ types = [{types}], upstream = 'app' }}]\n{filters}");
+        let keys = warned(&format!("{APP}{}", SENDAUTH.replace("upstream = \"app\"\n", &routes)));
+        keys.iter().any(|key| key == "sources.sendauth.routes")
+    };
+    assert!(routed("'approval.*'", ""));
+    assert!(routed("'approval.*'", "filters = ['approval.*', 'user.*']\n"));
+    assert!(!routed("'approval.*'", "filters = ['approval.approved']\n"));
+    assert!(!routed("'*'", ""));
+}
+
+#[test]
 fn names_that_make_no_uri_and_rates_that_overflow() {
     let good = format!("{APP}{SENDAUTH}");
     for tenant in ["a b", "", "a/b", "ä"] {

@@ -129,6 +129,11 @@ fn the_app_s_own_secret_signs() {
 
     let public = output(&["listen", "--listen", "0.0.0.0:0"]);
     assert_eq!(public.status.code(), Some(1), "{public:?}");
+    let short = hookwarden(&args).env("SENDAUTH_SECRET", "short").output().expect("it ran");
+    let said = String::from_utf8(short.stderr).expect("UTF-8");
+    assert_eq!((short.status.code(), said.matches("error: ").count()), (Some(78), 1), "{said}");
+    let place = "--> environment variable SENDAUTH_SECRET  (sources.sendauth.secret_env)";
+    assert!(said.contains(place) && !said.contains("warning: "), "{said}");
 }
 
 fn config(dir: &Path, vendor: &str) -> String {

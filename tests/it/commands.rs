@@ -198,7 +198,8 @@ fn health_follows_readiness() {
         sink.wait_for(1);
         gateway.signal("TERM");
         eventually("it is not ready any more", || health().code == 1);
-        assert!(health().out.starts_with("not ready"), "{}", health().out);
+        let not = health();
+        assert_eq!((not.out.as_str(), not.err.as_str()), ("", "error: not ready: 503\n"));
         gate.open();
         running.join().expect("an answer").id();
     });

@@ -164,7 +164,7 @@ fn no_other_protocol_and_no_tunnel() {
     let sink = Sink::start();
     let gateway = Gateway::start(&Config::to(sink.address).text());
     let next = String::from_utf8(with_lines("host: a\r\ncontent-length: 0", "NEXT")).unwrap();
-    for line in ["CONNECT 127.0.0.1:22", "CONNECT a:443", "TRACE /in/sendauth", "TRACE /"] {
+    for line in ["CONNECT 127.0.0.1:22", "CONNECT a:443"] {
         let statuses = answers(&gateway, format!("{line} HTTP/1.1\r\nhost: a\r\n\r\n{next}").as_bytes());
         assert_eq!(statuses, [400], "{line}");
     }
@@ -190,6 +190,12 @@ fn heads_have_bounds() {
     assert_eq!(answers(&gateway, head.as_bytes()), [431], "and nothing behind it is answered");
     let head = format!("GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n{long}\r\n");
     assert_eq!(answers_at(gateway.admin, head.as_bytes()), [431], "nor by the admin listener");
+    let short =
+        Gateway::start(&Config { server: "header_bytes_max = '1KiB'", ..Config::to(sink.address) }.text());
+    for (bytes, status) in [(700, 401), (1100, 431), (7000, 431)] {
+        let answer = short.post("/in/sendauth", &[("x", &"y".repeat(bytes))], b"{}");
+        assert_eq!(answer.status, status, "{bytes}: {answer:?}");
+    }
     let value = "y".repeat(17 << 10);
     gateway.post("/in/sendauth", &[("x", &value)], b"").refused(431, "malformed_request");
     let path = format!("/in/sendauth?{}", "x".repeat(9000));

@@ -173,7 +173,7 @@ fn a_source_takes_post_alone() {
     let gateway = Gateway::start(&Config::to(sink.address).text());
     let body = approval("a1");
     let (name, value) = signature("sendauth", &body);
-    for method in ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "post"] {
+    for method in ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "post"] {
         let answer = request(gateway.listen, method, "/in/sendauth", &[JSON, (name, &value)], &body);
         assert_eq!(answer.status, 405, "{method}: {answer:?}");
         answer.refused(405, "method_not_allowed");

@@ -226,18 +226,21 @@ fn failures_are_repeated_by_the_schedule_and_noted() {
 fn the_app_s_retry_after_makes_the_wait_longer() {
     let sink = Sink::behaving(|number, _| match number {
         0 => Behaviour::Status(429, "retry-after: 600\r\n"),
+        1 => Behaviour::Status(500, "retry-after: 600\r\n"),
         _ => Behaviour::Status(200, ""),
     });
     let home = Home::new();
     let gateway = Gateway::start(&home.config(sink.address, SOON));
-    let id = taken(&gateway, "a1");
-    eventually("it waits", || status(&event(&gateway, &id)) == "retrying");
-    let event = event(&gateway, &id);
     let time = |value: &Value| value.as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time");
-    let delivery = &event["deliveries"][0];
-    let wait = time(&delivery["attempts"][0]["at"]).duration_until(time(&delivery["due_at"])).as_secs();
-    assert!((599..=602).contains(&wait), "{wait}");
-    assert_eq!(inbox_events(&gateway, "app", "retrying"), 1.0);
+    for id in ["a1", "a2"] {
+        let id = taken(&gateway, id);
+        eventually("it waits", || status(&event(&gateway, &id)) == "retrying");
+        let event = event(&gateway, &id);
+        let delivery = &event["deliveries"][0];
+        let wait = time(&delivery["attempts"][0]["at"]).duration_until(time(&delivery["due_at"])).as_secs();
+        assert!((599..=602).contains(&wait), "{wait}");
+    }
+    assert_eq!(inbox_events(&gateway, "app", "retrying"), 2.0);
     assert!(gateway.metric("hookwarden_inbox_oldest_event_timestamp_seconds{upstream=\"app\"}") > 1e9);
 }
 

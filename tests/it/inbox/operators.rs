@@ -171,7 +171,15 @@ fn the_command_lists_shows_replays_and_discards() {
     let json: Value =
         serde_json::from_str(&cli(&gateway, &["list", "--limit", "1", "--json"]).out).expect("JSON");
     assert_eq!(json["events"].as_array().map(Vec::len), Some(1));
-    assert!(cli(&gateway, &["list", "--limit", "1"]).out.contains("more: --before "));
+    let page = cli(&gateway, &["list", "--limit", "1"]);
+    assert!(
+        page.err.starts_with("more: --before ") && page.out.lines().count() == 2,
+        "{}{}",
+        page.err,
+        page.out
+    );
+    let none = cli(&gateway, &["replay", "--status", "delivered"]);
+    assert_eq!((none.code, none.out.as_str()), (0, "replay: 0 deliveries\n"), "{}", none.err);
     let shown = cli(&gateway, &["show", &ids[0]]);
     assert!(
         shown.out.contains("approval/0") && shown.out.contains("unexpected status code: 410"),
@@ -183,7 +191,7 @@ fn the_command_lists_shows_replays_and_discards() {
     assert_eq!(asked.code, 1);
     assert!(asked.err.contains("this would replay 3 deliveries: say --yes"), "{}", asked.err);
     let vague = cli(&gateway, &["discard", "--source", "sendauth", "--yes"]);
-    assert!(vague.code == 1 && vague.err.contains("--status"), "{}", vague.err);
+    assert!(vague.code == 2 && vague.err.contains("--status"), "{}", vague.err);
     assert_eq!(cli(&gateway, &["replay", "--status", "ready", "--yes"]).out, "replay: 0 deliveries\n");
     alive.store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(cli(&gateway, &["discard", &ids[0]]).out, "discard: 1 delivery\n");
