@@ -268,26 +268,33 @@ impl Scribe {
         }
     }
 
-    /// Health and what couriers are handed first: whoever hears of an outcome finds it so. Couriers are woken last, since
-    /// vendors wait.
+    /// Health and what couriers are handed first: whoever hears of an outcome finds it so.
     fn told(&self, writes: Vec<Write>, written: Vec<Written>, answers: Vec<Answer>) {
         if self.full {
             self.health.ill(EngineError::Full("inbox.bytes_max is reached".to_owned()));
         }
         let handed = self.handoff.stored(&writes, &written);
-        let several = answers.len() > 1;
+        let (several, crowd) = (answers.len() > 1, answers.len() >= CROWD);
+        let wake = || handed.iter().for_each(|hatch| hatch.wake());
         let tell = move || {
             for (answer, written) in answers.into_iter().zip(written) {
                 answer.send(Ok(written)).unwrap_or_default();
             }
-            handed.iter().for_each(|hatch| hatch.wake());
             // Best freed where they were made: by another thread, it costs both more.
             drop(writes);
         };
+        // Vendors wait, couriers do not. In a crowd couriers begin all the same: their ends share the sync of what vendors,
+        // once answered, send next.
+        if crowd {
+            wake();
+        }
         // Several from within the runtime: from here, it would be woken for each of them.
         match &self.runtime {
             Some(runtime) if several => drop(runtime.spawn(async { tell() })),
             _ => tell(),
+        }
+        if !crowd {
+            wake();
         }
     }
 
