@@ -35,19 +35,20 @@ pub(super) async fn answer(shared: &Shared, gateway: &Gateway, headers: &HeaderM
     }
 }
 
-/// Whether `Accept` (RFC 9110 §12.5.1) gives OpenMetrics a weight, and none greater to text.
+/// Whether `Accept` (RFC 9110 §12.5.1) gives OpenMetrics a weight, and none greater to `text/plain`.
 fn prefers_open_metrics(headers: &HeaderMap) -> bool {
     let mut weights = [0.0_f32; 2];
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     for range in lines.flat_map(|line| line.split(',')) {
         let mut parts = range.split(';').map(str::trim);
-        let place = match parts.next() {
-            Some("application/openmetrics-text") => 0,
-            Some("text/plain") => 1,
+        let place = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "application/openmetrics-text" => 0,
+            "text/plain" => 1,
             _ => continue,
         };
-        let weight =
-            parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |weight| weight.parse().ok());
+        let weight = parts
+            .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
+            .map_or(Some(1.0), |weight| weight.parse().ok());
         weights[place] = weights[place].max(weight.unwrap_or(0.0));
     }
     let [open, text] = weights;

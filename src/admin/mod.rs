@@ -121,7 +121,7 @@ impl Inner {
     }
 
     /// `?verbose` adds what was looked at, a line each, as Kubernetes' own `/readyz` does. The configuration is loaded
-    /// and the listeners are open whenever there is somebody to answer.
+    /// whenever there is somebody to answer.
     fn readiness(&self, query: Option<&str>) -> Response<Full<Bytes>> {
         let draining = self.shared.is_stopping();
         let inbox = self.shared.inbox().map(|inbox| inbox.health().failing());
@@ -134,7 +134,9 @@ impl Inner {
         let mut parameters = query.unwrap_or_default().split('&');
         if parameters.any(|parameter| parameter == "verbose" || parameter.starts_with("verbose=")) {
             let sources = self.gateway.load().sources.len();
-            body.push_str(&format!("[+] config loaded, sources: {sources}\n[+] listeners open\n"));
+            body.push_str(&format!("[+] config loaded, sources: {sources}\n"));
+            let listening = self.shared.cut_off.get().is_none();
+            body.push_str(if listening { "[+] listening\n" } else { "[-] not listening any more\n" });
             match (&inbox, failing) {
                 (_, Some(error)) => body.push_str(&format!("[-] inbox: {error}\n")),
                 (Some(_), None) => body.push_str("[+] inbox writable\n"),

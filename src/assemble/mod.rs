@@ -8,7 +8,7 @@ mod upstream;
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -168,12 +168,12 @@ impl Assembler<'_> {
             }
         }
         let sizes = [
-            (["server", "body_bytes_max"], server.body_bytes_max),
-            (["server", "header_bytes_max"], server.header_bytes_max),
+            (["server", "body_bytes_max"], server.body_bytes_max, Size(1)),
+            (["server", "header_bytes_max"], server.header_bytes_max, Size::kib(1)),
         ];
-        for (key, size) in sizes {
-            if size.bytes() == 0 {
-                self.error(&key, "expected more than 0B: every request would be refused");
+        for (key, size, least) in sizes {
+            if size < least {
+                self.error(&key, format!("expected {least} or more: every request would be refused"));
             }
         }
         if both_cannot_listen(server.listen, settings.admin.listen) {
@@ -331,10 +331,11 @@ const INBOX_BYTES_MIN: Size = Size::kib(256);
 
 type Apps = BTreeMap<String, Arc<App>>;
 
-/// Whether two listeners have the same port of the same address, or of every address.
+/// Whether two listeners have the same port of the same address, or of every address (`::`: of IPv4, too).
 fn both_cannot_listen(one: SocketAddr, other: SocketAddr) -> bool {
-    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() == other.port() && one.port() != 0 && overlap
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let all = |of: IpAddr, address: IpAddr| of.is_unspecified() && (of.is_ipv6() || address.is_ipv4());
+    one.port() == other.port() && one.port() != 0 && (a == b || all(a, b) || all(b, a))
 }
 
 fn check_url(url: &str) -> Result<(), &'static str> {

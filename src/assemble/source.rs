@@ -12,7 +12,7 @@ use super::Assembler;
 use crate::{
     cloudevent::Origin,
     config::{Delivery, Problem, SourceSettings, explain::similar, secrets},
-    identity::{EventType, Recipe, TypeFilter},
+    identity::{Recipe, TypeFilter},
     limit::Budget,
     metrics::{RouteMetrics, SourceMetrics},
     scheme::{self, Assurance, SchemeName, Verifier},
@@ -54,8 +54,8 @@ impl Assembler<'_> {
         let routes = self.routes(name, settings, plan.as_deref());
         let delivery = self.delivery(name, settings);
         self.warn(name, settings);
-        if let (Some(filters), Some(routes)) = (&filters, &routes) {
-            self.warn_of_missed(name, filters, routes);
+        if let (Some(filters), Some(routes), Some(plan)) = (&filters, &routes, &plan) {
+            self.warn_of_missed(name, filters, routes, plan);
         }
         let origin_fits = self.origin_fits(name, settings);
         let unsigned = self.unsigned(settings);
@@ -320,10 +320,16 @@ impl Assembler<'_> {
         known.iter().all(|(_, upstream)| self.apps.contains_key(upstream)).then_some(known)
     }
 
-    /// Warns of routes that some of what the filters let through fits none of.
-    fn warn_of_missed(&mut self, name: &str, filters: &TypeFilter, routes: &[(TypeFilter, String)]) {
+    /// Warns if the vendor has events that the filters let through and that fit no route.
+    fn warn_of_missed(
+        &mut self,
+        name: &str,
+        filters: &TypeFilter,
+        routes: &[(TypeFilter, String)],
+        plan: &Plan,
+    ) {
         let goes_somewhere = |event_type| routes.iter().any(|(types, _)| types.lets(event_type));
-        if EventType::ALL.iter().all(|known| !filters.lets(*known) || goes_somewhere(*known)) {
+        if plan.types().into_iter().all(|known| !filters.lets(known) || goes_somewhere(known)) {
             return;
         }
         let text = "events that fit no route go nowhere, and their vendor hears that they were taken";

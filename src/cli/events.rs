@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clap::{ArgGroup, Args, Subcommand};
 use figment::value::Dict;
 use http::{HeaderValue, Method, Request, header::AUTHORIZATION};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Failure, health::reachable, print, print_json, say, table};
 use crate::{
@@ -153,12 +153,11 @@ impl Events {
         let query = change.filter.query();
         let answer = match &change.id {
             Some(id) => api.call(Method::POST, &format!("/{}/{action}", encoded(id)), &query).await?,
-            None => {
-                if !change.yes && !confirmed(api, action, &query).await? {
-                    return Err(Failure::Said(1));
-                }
-                api.call(Method::POST, &format!("/{action}"), &query).await?
-            }
+            None => match counted(api, action, &query, change.yes).await? {
+                Some(0) => json!({ "changed": 0 }),
+                Some(count) if !agreed(action, count)? => return Err(Failure::Said(1)),
+                _ => api.call(Method::POST, &format!("/{action}"), &query).await?,
+            },
         };
         self.show(&answer, |answer| {
             format!("{action}: {}\n", deliveries(answer["changed"].as_u64().unwrap_or(0)))
@@ -246,15 +245,24 @@ impl Api {
     }
 }
 
-/// Says how many are meant, and asks.
-async fn confirmed(api: &Api, action: &str, query: &[(&'static str, String)]) -> Result<bool, Failure> {
-    let mut counted = query.to_vec();
-    counted.push(("action", action.to_owned()));
-    let count = api.call(Method::GET, "/count", &counted).await?;
-    let count = count["count"].as_u64().unwrap_or(0);
-    if count == 0 {
-        return Ok(true);
+/// How many are meant; None: whoever said yes need not know.
+async fn counted(
+    api: &Api,
+    action: &str,
+    query: &[(&'static str, String)],
+    yes: bool,
+) -> Result<Option<u64>, Failure> {
+    if yes {
+        return Ok(None);
     }
+    let mut query = query.to_vec();
+    query.push(("action", action.to_owned()));
+    let count = api.call(Method::GET, "/count", &query).await?;
+    Ok(Some(count["count"].as_u64().unwrap_or(0)))
+}
+
+/// Says how many are meant, and asks.
+fn agreed(action: &str, count: u64) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         return Err(anyhow!("this would {action} {}: say --yes to do it", deliveries(count)).into());
     }

@@ -43,11 +43,10 @@ pub(super) fn nest(key: &[String], text: String) -> Dict {
     nested.into_dict().unwrap_or_default()
 }
 
-/// What a variable's text is where no string fits: a number, a boolean, a list or a table, written `{base = "1s"}`. Such a
-/// list or table takes the place of the file's; a variable for each key adds to it.
+/// What a variable's text is where no string fits: a number, a boolean or a list. A table is set key by key.
 pub(super) fn typed(text: &str) -> Option<Value> {
     let value: Value = text.parse().ok()?;
-    (!matches!(value, Value::String(..))).then_some(value)
+    (!matches!(value, Value::String(..) | Value::Dict(..))).then_some(value)
 }
 
 /// A Kubernetes Service named `hookwarden…` puts `HOOKWARDEN_SERVICE_HOST`, `HOOKWARDEN_PORT_8080_TCP_ADDR` and the

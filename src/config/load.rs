@@ -180,6 +180,9 @@ fn refuse_names(root: &Dict) -> Vec<Problem> {
     names.filter(|(_, name)| !fits(name)).map(|(kind, name)| Problem::error(&[kind, name], &text)).collect()
 }
 
+/// How [`explain`] begins where a variable cannot hold what is wanted.
+const TABLE_EXPECTED: &str = "expected a table";
+
 /// Reads until it works, taking out what does not.
 fn extract(root: Dict, origin: &Origin, problems: &mut Vec<Problem>) -> Option<Settings> {
     let mut root = Value::from(root);
@@ -198,7 +201,11 @@ fn extract(root: Dict, origin: &Origin, problems: &mut Vec<Problem>) -> Option<S
             *value = typed;
             continue;
         }
-        let problem = explain(&error.kind, &key);
+        let mut problem = explain(&error.kind, &key);
+        if origin.is_variable(&key) && problem.text.starts_with(TABLE_EXPECTED) {
+            problem.hint =
+                Some("each key of a table has a variable of its own, two underscores further".to_owned());
+        }
         if !problems.iter().any(|known| known.key == problem.key) {
             problems.push(problem);
         }

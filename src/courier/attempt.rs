@@ -115,7 +115,7 @@ impl Attempts {
         let error = outcome.error.as_deref().unwrap_or_default();
         match fate {
             Fate::Delivered => {
-                // When an operator has it delivered again says nothing of how long events take.
+                // When an operator has it replayed says nothing of how long events take.
                 if !due.replay {
                     let waited = Duration::try_from(due.received_at.duration_until(now)).unwrap_or_default();
                     metrics.reached(waited);

@@ -87,7 +87,7 @@ impl Hatch {
     /// There may be more on the disk.
     pub(crate) fn ring(&self) {
         self.lock().more = true;
-        self.bell.notify_one();
+        self.wake();
     }
 
     /// Wakes the courier.

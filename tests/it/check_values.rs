@@ -56,10 +56,11 @@ fn times_of_zero() {
 }
 
 #[test]
-fn sizes_of_zero() {
-    for key in ["body_bytes_max", "header_bytes_max"] {
-        let config = format!("{APP}{SENDAUTH}[server]\n{key} = \"0B\"\n");
-        wrong(&config, &format!("server.{key}"), "expected more than 0B: every request would be refused");
+fn sizes_that_refuse_everything() {
+    for (key, size, least) in [("body_bytes_max", "0B", "1B"), ("header_bytes_max", "1023B", "1KiB")] {
+        let config = format!("{APP}{SENDAUTH}[server]\n{key} = \"{size}\"\n");
+        let text = format!("expected {least} or more: every request would be refused");
+        wrong(&config, &format!("server.{key}"), &text);
     }
 }
 
@@ -69,12 +70,18 @@ fn two_listeners_of_one_port() {
         format!("{APP}{SENDAUTH}[server]\nlisten = '{server}'\n[admin]\nlisten = '{admin}'\napi = false\n")
     };
     let text = "the port is that of `server.listen`: choose another";
-    for (server, admin) in
-        [("127.0.0.1:81", "127.0.0.1:81"), ("0.0.0.0:81", "127.0.0.1:81"), ("10.0.0.1:81", "[::]:81")]
-    {
+    for (server, admin) in [
+        ("127.0.0.1:81", "127.0.0.1:81"),
+        ("127.0.0.1:81", "[::ffff:127.0.0.1]:81"),
+        ("0.0.0.0:81", "127.0.0.1:81"),
+        ("10.0.0.1:81", "[::]:81"),
+        ("0.0.0.0:81", "[::]:81"),
+    ] {
         wrong(&listen(server, admin), "admin.listen", text);
     }
-    for (server, admin) in [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.1:81", "127.0.0.2:81")] {
+    for (server, admin) in
+        [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.1:81", "127.0.0.2:81"), ("0.0.0.0:81", "[::1]:81")]
+    {
         assert_eq!(folder(listen(server, admin)).run(&["check"]).code, 0, "{server} {admin}");
     }
 }
@@ -112,9 +119,10 @@ fn what_goes_unnoticed_is_warned_of() {
         keys.iter().any(|key| key == "sources.sendauth.routes")
     };
     assert!(routed("'approval.*'", ""));
-    assert!(routed("'approval.*'", "filters = ['approval.*', 'user.*']\n"));
+    assert!(routed("'approval.*'", "filters = ['approval.*', 'vendor.event']\n"));
     assert!(!routed("'approval.*'", "filters = ['approval.approved']\n"));
     assert!(!routed("'*'", ""));
+    assert!(!routed("'approval.*', 'vendor.event'", ""), "the vendor has no others");
 }
 
 #[test]

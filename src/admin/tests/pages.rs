@@ -16,13 +16,13 @@ async fn health_is_told_to_anybody_by_any_name() {
         assert_eq!((answer.status, &*answer.body), (200, "ok\n"));
         assert_eq!(answer.headers[CONTENT_TYPE], "text/plain; charset=utf-8");
     }
-    let verbose = "ok\n[+] config loaded, sources: 0\n[+] listeners open\n[+] not draining\n";
+    let verbose = "ok\n[+] config loaded, sources: 0\n[+] listening\n[+] not draining\n";
     assert_eq!(desk.ask("GET /readyz?verbose", &[]).await.body, verbose);
 
     desk.shared.stopping.store(true, Ordering::Relaxed);
     let answer = desk.ask("GET /readyz", &[]).await;
     assert_eq!((answer.status, &*answer.body), (503, "not ready: draining\n"));
-    let verbose = "not ready: draining\n[+] config loaded, sources: 0\n[+] listeners open\n[-] draining\n";
+    let verbose = "not ready: draining\n[+] config loaded, sources: 0\n[+] listening\n[-] draining\n";
     assert_eq!(desk.ask("GET /readyz?a=b&verbose=1", &[]).await.body, verbose);
     assert_eq!(desk.status("GET /livez", &[]).await, 200, "draining is not dead");
 }

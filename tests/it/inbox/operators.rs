@@ -48,6 +48,9 @@ fn dead_letters_are_replayed_as_what_they_were_and_marked() {
         let answer = admin_post(&gateway, &format!("/api/v1/events/{id}/replay?upstream=app"));
         assert_eq!(answer.json()["changed"], 1);
         sink.wait_for(3);
+        let counted = "hookwarden_end_to_end_duration_seconds_count{source=\"sendauth\",upstream=\"app\"}";
+        eventually("it is delivered again", || attempts(&event(&gateway, &id)).len() == 3);
+        assert_eq!(gateway.metric(counted), 0.0, "how long replays took says nothing");
     }
 }
 
