@@ -219,23 +219,20 @@ impl Assembler<'_> {
 
     /// Warns of what is said of an inbox that there is none of.
     fn warn_of_no_inbox(&mut self) {
-        let (inbox, default) = (&self.settings.inbox, inbox::Settings::default());
-        let of_inbox = [
-            ("retention", inbox.retention != default.retention),
-            ("bytes_max", inbox.bytes_max != default.bytes_max),
-        ];
-        let mut idle: Vec<_> = of_inbox.map(|(key, is_set)| (vec!["inbox", key], is_set)).into();
-        for (name, upstream) in &self.settings.upstreams {
+        let settings = self.settings;
+        let mut idle = |key: &[&str], is_set: bool| {
+            if is_set {
+                let problem = Problem::warning(key, "nothing comes of this: there is no inbox");
+                self.problems.push(problem.with_hint("set `inbox.url`"));
+            }
+        };
+        let (inbox, default) = (&settings.inbox, inbox::Settings::default());
+        idle(&["inbox", "retention"], inbox.retention != default.retention);
+        idle(&["inbox", "bytes_max"], inbox.bytes_max != default.bytes_max);
+        for (name, upstream) in &settings.upstreams {
             let schedule = upstream.schedule() != AppSettings::default().schedule();
-            let order = upstream.order == Some(Order::Partition);
-            idle.extend(
-                [("schedule", schedule), ("order", order)]
-                    .map(|(key, is_set)| (vec!["upstreams", name, key], is_set)),
-            );
-        }
-        for (key, _) in idle.into_iter().filter(|(_, is_set)| *is_set) {
-            let problem = Problem::warning(&key, "nothing comes of this: there is no inbox");
-            self.problems.push(problem.with_hint("set `inbox.url`"));
+            idle(&["upstreams", name, "schedule"], schedule);
+            idle(&["upstreams", name, "order"], upstream.order == Some(Order::Partition));
         }
     }
 

@@ -151,12 +151,15 @@ impl Events {
 
     async fn change(&self, api: &Api, action: &str, change: &Change) -> Result<(), Failure> {
         let query = change.filter.query();
+        let path = format!("/{action}");
+        let all = || api.call(Method::POST, &path, &query);
         let answer = match &change.id {
             Some(id) => api.call(Method::POST, &format!("/{}/{action}", encoded(id)), &query).await?,
-            None => match counted(api, action, &query, change.yes).await? {
-                Some(0) => json!({ "changed": 0 }),
-                Some(count) if !agreed(action, count)? => return Err(Failure::Said(1)),
-                _ => api.call(Method::POST, &format!("/{action}"), &query).await?,
+            None if change.yes => all().await?,
+            None => match counted(api, action, &query).await? {
+                0 => json!({ "changed": 0 }),
+                count if agreed(action, count)? => all().await?,
+                _ => return Err(Failure::Said(1)),
             },
         };
         self.show(&answer, |answer| {
@@ -245,20 +248,12 @@ impl Api {
     }
 }
 
-/// How many are meant; None: whoever said yes need not know.
-async fn counted(
-    api: &Api,
-    action: &str,
-    query: &[(&'static str, String)],
-    yes: bool,
-) -> Result<Option<u64>, Failure> {
-    if yes {
-        return Ok(None);
-    }
+/// How many are meant.
+async fn counted(api: &Api, action: &str, query: &[(&'static str, String)]) -> Result<u64, Failure> {
     let mut query = query.to_vec();
     query.push(("action", action.to_owned()));
     let count = api.call(Method::GET, "/count", &query).await?;
-    Ok(Some(count["count"].as_u64().unwrap_or(0)))
+    Ok(count["count"].as_u64().unwrap_or(0))
 }
 
 /// Says how many are meant, and asks.

@@ -216,7 +216,11 @@ fn mistakes_in_the_environment_and_in_flags_name_the_variable_and_the_flag() {
         "server".to_owned(),
         Value::from(Dict::from([("header_timeout".to_owned(), "x".into())])),
     )]);
-    let env = [("HOOKWARDEN_SERVER__LISSTEN", "x"), ("HOOKWARDEN_SERVER__WORKERS", "many")];
+    let env = [
+        ("HOOKWARDEN_SERVER__LISSTEN", "x"),
+        ("HOOKWARDEN_SERVER__WORKERS", "many"),
+        ("HOOKWARDEN_UPSTREAMS__A__RETRY", "{attempts = 1}"),
+    ];
     let expected = r#"
 error: expected a duration such as "500ms", "10s", "5m", "96h" or "7d"
   --> flag --header-timeout  (server.header_timeout)
@@ -228,7 +232,11 @@ error: unknown key `lissten`
 
 error: expected a whole number, 1 or greater, found a string
   --> environment variable HOOKWARDEN_SERVER__WORKERS  (server.workers)
-   = for example `workers = 2`"#;
+   = for example `workers = 2`
+
+error: expected a table, found a string
+  --> environment variable HOOKWARDEN_UPSTREAMS__A__RETRY  (upstreams.a.retry)
+   = each key of a table has a variable of its own, two underscores further"#;
     assert_eq!(said(read("", &env, &flags)), expected.trim_start());
 }
 
