@@ -128,6 +128,7 @@ impl Source {
             header: self.verifier.header().cloned(),
             assurance,
             key_id: proof.key_id().cloned(),
+            body_sha256: proof.body_sha256(),
         }
     }
 }

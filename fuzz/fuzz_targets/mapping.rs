@@ -86,7 +86,13 @@ fn agrees_with_serde_json(body: &Bytes) -> Option<Document> {
 
 fn attributes(reading: &Reading) -> impl PartialEq {
     let Reading { event_type, name, subject, correlation_id, partition_key, occurred_at, test, .. } = reading;
-    (*event_type, name.clone(), [subject, correlation_id, partition_key].map(Clone::clone), *occurred_at, *test)
+    (
+        *event_type,
+        name.clone(),
+        [subject, correlation_id, partition_key].map(Clone::clone),
+        *occurred_at,
+        *test,
+    )
 }
 
 fn id(reading: &Reading) -> EventId {
@@ -109,8 +115,13 @@ fn event(vendor: &Vendor, document: &Document, reading: &Reading, canaries: bool
         dataschema: Some(format!("{base}/schema.json")),
         vendor: vendor.name.into(),
     };
-    let verification =
-        encode::Verification { method: "none", header: None, assurance: Assurance::Signed, key_id: None };
+    let verification = encode::Verification {
+        method: "none",
+        header: None,
+        assurance: Assurance::Signed,
+        key_id: None,
+        body_sha256: None,
+    };
     let envelope = Envelope {
         origin: &origin,
         id: id(reading),

@@ -10,7 +10,9 @@ use http::HeaderName;
 use crate::json::Document;
 
 use super::{
-    Mismatch, Request, header,
+    Mismatch, Request,
+    beside::Beside,
+    header,
     key::{Key, matching},
     signature::{Reader, Signatures},
 };
@@ -25,22 +27,31 @@ pub(super) struct Digest {
 
 impl Digest {
     /// The key that signed the request, and the body, read.
-    pub(super) fn verify(&self, request: &Request<'_>) -> Result<(&Key, Document), Mismatch> {
+    pub(super) fn verify(
+        &self,
+        request: &Request<'_>,
+        beside: &mut Beside<'_>,
+    ) -> Result<(&Key, Document), Mismatch> {
         let name = header::first(request.headers, self.headers.iter())?;
         let signatures = self.reader.read(header::text(request.headers, name)?)?;
         if may_be_extension(request.body) {
             return Err(Mismatch::Mismatch);
         }
-        let key = self.compare(&signatures, request.body).ok_or(Mismatch::Mismatch)?;
+        let key = self.compare(&signatures, request.body, beside).ok_or(Mismatch::Mismatch)?;
         let document = Document::parse(request.body.clone()).map_err(|_| Mismatch::NotJson)?;
         Ok((key, document))
     }
 
     /// The bare comparison, which an extension passes.
-    pub(super) fn compare(&self, signatures: &Signatures<'_>, body: &[u8]) -> Option<&Key> {
+    pub(super) fn compare(
+        &self,
+        signatures: &Signatures<'_>,
+        body: &[u8],
+        beside: &mut Beside<'_>,
+    ) -> Option<&Key> {
         let mut found = None;
         for set in signatures.sets() {
-            let key = matching(&self.keys, &set.sums, &std::iter::once(body));
+            let key = matching(&self.keys, &set.sums, &std::iter::once(body), beside);
             found = found.or(key);
         }
         found

@@ -4,7 +4,9 @@ use http::HeaderName;
 use jiff::Timestamp;
 
 use super::{
-    Mismatch, Request, header,
+    Mismatch, Request,
+    beside::Beside,
+    header,
     key::{Key, matching},
     settings::TimestampUnit,
     signature::Reader,
@@ -43,6 +45,7 @@ impl Hmac {
         &self,
         request: &Request<'_>,
         now: Timestamp,
+        beside: &mut Beside<'_>,
     ) -> Result<(&Key, Option<Timestamp>), Mismatch> {
         let headers = request.headers;
         let carrier = self
@@ -69,7 +72,7 @@ impl Hmac {
                 body: request.body,
                 method: request.method.as_str(),
             };
-            let key = matching(&self.keys, &set.sums, &self.template.pieces(values));
+            let key = matching(&self.keys, &set.sums, &self.template.pieces(values), beside);
             found = found.or_else(|| key.map(|key| (key, signed_at)));
         }
         found.ok_or(if stale { Mismatch::Stale } else { Mismatch::Mismatch })

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::{
+    beside::Beside,
     encoding::{SUM_BYTES_MAX, Sum},
     settings::Hash,
 };
@@ -22,8 +23,8 @@ enum State {
     Sha1(Box<Hmac<Sha1>>),
     Sha256(Box<Hmac<Sha256>>),
     Sha512(Box<Hmac<Sha512>>),
-    /// SHA-256 that has read the secret, and reads the message next.
-    Prefix(Sha256),
+    /// SHA-256 that has read the secret, of so many bytes, and reads the message next.
+    Prefix(Sha256, usize),
 }
 
 impl Key {
@@ -37,18 +38,28 @@ impl Key {
     }
 
     pub(super) fn prefix(id: Option<Arc<str>>, secret: &[u8]) -> Self {
-        Self { id, state: State::Prefix(Sha256::new_with_prefix(secret)) }
+        Self { id, state: State::Prefix(Sha256::new_with_prefix(secret), secret.len()) }
     }
 
     /// The sum of the pieces, one after the other.
     pub(super) fn sum<'a>(&self, pieces: impl Iterator<Item = &'a [u8]>) -> Sum {
+        self.sum_beside(pieces, &mut Beside::nothing())
+    }
+
+    /// The same, and the body's own sum beside it, if that is wanted and this one is made by SHA-256, too.
+    fn sum_beside<'a>(&self, pieces: impl Iterator<Item = &'a [u8]>, beside: &mut Beside<'_>) -> Sum {
         match &self.state {
             State::Sha1(state) => mac((**state).clone(), pieces),
-            State::Sha256(state) => mac((**state).clone(), pieces),
+            State::Sha256(state) => {
+                let mut mac = (**state).clone();
+                // The key is a block of its own (RFC 2104 §2).
+                beside.feed(pieces, 0, |piece| mac.update(piece));
+                padded(&mac.finalize().into_bytes())
+            }
             State::Sha512(state) => mac((**state).clone(), pieces),
-            State::Prefix(state) => {
+            State::Prefix(state, taken) => {
                 let mut state = state.clone();
-                pieces.for_each(|piece| state.update(piece));
+                beside.feed(pieces, *taken, |piece| state.update(piece));
                 padded(&state.finalize())
             }
         }
@@ -57,13 +68,18 @@ impl Key {
 
 /// The first key under which one of the signatures is that of the pieces. Every key is tried with every signature,
 /// whatever matched before, in constant time for each.
-pub(super) fn matching<'k, 'a, P>(keys: &'k [Key], signatures: &[Sum], pieces: &P) -> Option<&'k Key>
+pub(super) fn matching<'k, 'a, P>(
+    keys: &'k [Key],
+    signatures: &[Sum],
+    pieces: &P,
+    beside: &mut Beside<'_>,
+) -> Option<&'k Key>
 where
     P: Iterator<Item = &'a [u8]> + Clone,
 {
     let mut found = None;
     for key in keys {
-        let expected = key.sum(pieces.clone());
+        let expected = key.sum_beside(pieces.clone(), beside);
         let mut equal = Choice::from(0);
         for signature in signatures {
             equal |= signature.ct_eq(&expected);
@@ -134,10 +150,13 @@ mod tests {
         let wrong = [0; SUM_BYTES_MAX];
         let right = keys[1].sum(body());
         for signatures in [&[right, wrong][..], &[wrong, right], &[right]] {
-            assert_eq!(matching(&keys, signatures, &body()).unwrap().id.as_deref(), Some("b"));
+            assert_eq!(
+                matching(&keys, signatures, &body(), &mut Beside::nothing()).unwrap().id.as_deref(),
+                Some("b")
+            );
         }
-        assert!(matching(&keys, &[wrong], &body()).is_none());
-        assert!(matching(&keys, &[], &body()).is_none());
+        assert!(matching(&keys, &[wrong], &body(), &mut Beside::nothing()).is_none());
+        assert!(matching(&keys, &[], &body(), &mut Beside::nothing()).is_none());
     }
 
     #[test]
@@ -146,11 +165,14 @@ mod tests {
             let keys = [Key::hmac(None, hash, b"secret")];
             let body = || [&b"body"[..]].into_iter();
             let right = keys[0].sum(body());
-            assert!(matching(&keys, &[right], &body()).is_some());
+            assert!(matching(&keys, &[right], &body(), &mut Beside::nothing()).is_some());
             for bit in 0..8 * bytes {
                 let mut wrong = right;
                 wrong[bit / 8] ^= 1 << (bit % 8);
-                assert!(matching(&keys, &[wrong], &body()).is_none(), "bit {bit} of {bytes} bytes");
+                assert!(
+                    matching(&keys, &[wrong], &body(), &mut Beside::nothing()).is_none(),
+                    "bit {bit} of {bytes} bytes"
+                );
             }
         }
     }

@@ -5,6 +5,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod beside;
 mod compile;
 mod digest;
 mod encoding;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 
 use crate::json::Document;
 
+use self::beside::Beside;
 pub use self::{
     compile::Fault,
     settings::{Encoding, Hash, Place, SchemeName, SecretEncoding, Settings, Syntax, Texts, TimestampUnit},
@@ -40,6 +42,8 @@ pub struct Request<'a> {
     pub method: &'a Method,
     pub query: Option<&'a str>,
     pub body: &'a Bytes,
+    /// Whether the body's own SHA-256 is wanted ([`Proof::body_sha256`]).
+    pub wants_sha256: bool,
 }
 
 /// Shows sizes only: headers and query may hold a token, the body is the vendor's.
@@ -66,6 +70,7 @@ pub struct Proof {
     key_id: Option<Arc<str>>,
     signed_at: Option<Timestamp>,
     document: Option<Document>,
+    body_sha256: Option<[u8; 32]>,
 }
 
 /// How much a proof proves; more is greater.
@@ -119,19 +124,21 @@ impl Verifier {
     ///
     /// Why it is not genuine.
     pub fn verify(&self, request: &Request<'_>, now: Timestamp) -> Result<Proof, Mismatch> {
-        let proof = Proof { assurance: self.assurance, key_id: None, signed_at: None, document: None };
-        Ok(match &self.scheme {
+        let proof = Proof { assurance: self.assurance, ..Proof::of_nothing() };
+        let mut beside = Beside::new(request.body, request.wants_sha256);
+        let proof = match &self.scheme {
             Scheme::Digest(digest) => {
-                let (key, document) = digest.verify(request)?;
+                let (key, document) = digest.verify(request, &mut beside)?;
                 Proof { key_id: key.id.clone(), document: Some(document), ..proof }
             }
             Scheme::Hmac(hmac) => {
-                let (key, signed_at) = hmac.verify(request, now)?;
+                let (key, signed_at) = hmac.verify(request, now, &mut beside)?;
                 Proof { key_id: key.id.clone(), signed_at, ..proof }
             }
             Scheme::None => proof,
             Scheme::Token(token) => Proof { key_id: token.verify(request)?.id.clone(), ..proof },
-        })
+        };
+        Ok(Proof { body_sha256: beside.sum(), ..proof })
     }
 
     /// `vendor.verification.method`: "hmac-sha256", "hmac-sha256-url", "sha256-secret-prefix", "standard-webhooks",
@@ -184,7 +191,11 @@ impl Proof {
     /// For `enforce = false`: a request that failed goes on, marked as proven by nothing.
     #[must_use]
     pub fn report_only(_: &Mismatch) -> Self {
-        Self { assurance: Assurance::None, key_id: None, signed_at: None, document: None }
+        Self::of_nothing()
+    }
+
+    fn of_nothing() -> Self {
+        Self { assurance: Assurance::None, key_id: None, signed_at: None, document: None, body_sha256: None }
     }
 
     #[must_use]
@@ -202,6 +213,12 @@ impl Proof {
     #[must_use]
     pub fn signed_at(&self) -> Option<Timestamp> {
         self.signed_at
+    }
+
+    /// The body's own SHA-256, if it was wanted and could be made beside the signature's.
+    #[must_use]
+    pub fn body_sha256(&self) -> Option<[u8; 32]> {
+        self.body_sha256
     }
 
     /// The body, if verifying meant reading it; once.

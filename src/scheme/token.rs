@@ -117,7 +117,8 @@ mod tests {
 
     fn verify(carrier: Carrier, headers: &HeaderMap, query: Option<&str>) -> Result<(), Mismatch> {
         let keys = vec![carrier.key(None, b"older-secret"), carrier.key(None, b"s3cret/+=")];
-        let request = Request { headers, method: &Method::POST, query, body: &Bytes::new() };
+        let request =
+            Request { headers, method: &Method::POST, query, body: &Bytes::new(), wants_sha256: false };
         Token { carrier, keys }.verify(&request).map(|_| ())
     }
 

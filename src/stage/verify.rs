@@ -4,6 +4,7 @@ use crate::{
     event::{Arrival, Verified},
     rejection::{Code, Rejection},
     scheme::{Mismatch, Proof, Request},
+    vendor::Extent,
 };
 
 /// The stage. A signed time is held against that of receipt.
@@ -14,6 +15,7 @@ pub fn verify(arrival: Arrival) -> Result<Verified, Rejection> {
         method: &arrival.head.method,
         query: arrival.head.uri.query(),
         body: &arrival.body,
+        wants_sha256: source.wanted() == Extent::Data,
     };
     let proof = match source.verifier.verify(&request, arrival.received.at) {
         Ok(proof) => {

@@ -32,8 +32,13 @@ fn attributes(readings: &[Reading]) -> Vec<String> {
 
 fn data(plan: &Plan, document: &Document, reading: &Reading) -> Json {
     let received_at: Timestamp = "2026-02-03T09:30:00.118Z".parse().expect("a time");
-    let verification =
-        Verification { method: "none", header: None, assurance: Assurance::None, key_id: None };
+    let verification = Verification {
+        method: "none",
+        header: None,
+        assurance: Assurance::None,
+        key_id: None,
+        body_sha256: None,
+    };
     let mut out = Vec::new();
     encode::data(&mut out, plan, reading, document, received_at, &verification);
     serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))

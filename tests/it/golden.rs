@@ -30,6 +30,7 @@ fn verification(vendor: &str) -> encode::Verification {
         header: Some(http::HeaderName::from_static(header)),
         assurance,
         key_id: None,
+        body_sha256: None,
     }
 }
 

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::{NOW, headers, verifier, verify};
 use crate::{
     json::Document,
-    scheme::{Mismatch, Scheme, Verifier, digest::may_be_extension},
+    scheme::{Mismatch, Scheme, Verifier, beside::Beside, digest::may_be_extension},
 };
 
 const SETTINGS: &str = "scheme = 'digest'\nheader = 'x-signature'";
@@ -100,7 +100,7 @@ fn signed(signature: [u8; 32]) -> HeaderMap {
 fn passes_bare(verifier: &Verifier, signature: [u8; 32], body: &[u8]) -> bool {
     let Scheme::Digest(digest) = &verifier.scheme else { panic!("not the digest scheme") };
     let text = hex::encode(signature);
-    digest.compare(&digest.reader.read(&text).unwrap(), body).is_some()
+    digest.compare(&digest.reader.read(&text).unwrap(), body, &mut Beside::nothing()).is_some()
 }
 
 #[test]

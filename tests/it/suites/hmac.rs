@@ -55,8 +55,13 @@ impl Vector {
                         http::HeaderValue::from_str(sum).expect("a header"),
                     )]);
                     let body = Bytes::copy_from_slice(&self.message);
-                    let request =
-                        Request { headers: &headers, method: &Method::POST, query: None, body: &body };
+                    let request = Request {
+                        headers: &headers,
+                        method: &Method::POST,
+                        query: None,
+                        body: &body,
+                        wants_sha256: false,
+                    };
                     said.push(verifier.verify(&request, jiff::Timestamp::UNIX_EPOCH).map(drop));
                 }
             }
