@@ -344,13 +344,20 @@ fuzz_target!(|input: &[u8]| {
     let signer = usize::from(*signer) % KEYS.len();
     let now = NOW + 10 * i64::from(skew.cast_signed());
     let (headers, query, body) = request(case, signer, text);
-    let request = Request { headers: &headers, method: &Method::POST, query: query.as_deref(), body: &body, wants_sha256: true };
+    let request = Request {
+        headers: &headers,
+        method: &Method::POST,
+        query: query.as_deref(),
+        body: &body,
+        wants_sha256: true,
+    };
     let taken = case.verifier.verify(&request, Timestamp::from_second(now).expect("a time"));
     if let Ok(proof) = taken {
         let provers = case.provers(&headers, query.as_deref(), &body, now);
         let key = proof.key_id().expect("all keys have ids");
         assert!(provers.contains(&&**key), "taken, and proven by {provers:?} alone");
         assert_eq!(proof.assurance(), case.verifier.assurance());
+        assert!(proof.body_sha256().is_none_or(|sum| sum == *Sha256::digest(&body)));
         assert!(proof.signed_at().is_none_or(|at| (at.as_second() - now).abs() <= TOLERANCE));
         assert!(case.scheme() != SchemeName::Digest || !body.contains(&0));
     }

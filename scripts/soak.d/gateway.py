@@ -223,7 +223,9 @@ class Gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.admin, limit=64 << 20)
         try:
             writer.write(f"{head}connection: close\r\ncontent-length: 0\r\n\r\n".encode())
-            return await asyncio.wait_for(wire.read_answer(reader), PATIENCE_S)
+            # Not wait_for: until Python 3.12, it may lose the cancellation of whoever looks on, and the run has no end.
+            async with asyncio.timeout(PATIENCE_S):
+                return await wire.read_answer(reader)
         finally:
             writer.close()
 

@@ -11,21 +11,20 @@ const BLOCK_BYTES: usize = 64;
 /// Bytes of a turn: short enough for the processor to begin the next one meanwhile.
 const TURN_BYTES: usize = 2 * BLOCK_BYTES;
 
-/// A body, and its own sum if that is wanted and was made.
+/// A body whose own sum is wanted, until it is made; and the sum.
 pub(super) struct Beside<'a> {
-    body: &'a [u8],
-    wanted: bool,
+    body: Option<&'a [u8]>,
     sum: Option<[u8; 32]>,
 }
 
 impl<'a> Beside<'a> {
-    pub(super) fn new(body: &'a [u8], wanted: bool) -> Self {
-        Self { body, wanted, sum: None }
+    pub(super) fn new(body: &'a [u8]) -> Self {
+        Self { body: Some(body), sum: None }
     }
 
     /// For who wants no sum but that of what is signed.
     pub(super) fn nothing() -> Self {
-        Self::new(&[], false)
+        Self { body: None, sum: None }
     }
 
     pub(super) fn sum(&self) -> Option<[u8; 32]> {
@@ -40,10 +39,9 @@ impl<'a> Beside<'a> {
         mut update: impl FnMut(&[u8]),
     ) {
         for piece in pieces {
-            if self.wanted && self.sum.is_none() && ptr::eq(piece, self.body) {
-                self.sum = Some(both(piece, taken, &mut update));
-            } else {
-                update(piece);
+            match self.body.take_if(|body| ptr::eq(piece, *body)) {
+                Some(body) => self.sum = Some(both(body, taken, &mut update)),
+                None => update(piece),
             }
             taken += piece.len();
         }
@@ -75,7 +73,7 @@ mod tests {
             for length in (0..300).chain([383, 384, 385, 500]) {
                 let (prefix, body) = (&text[..before], &text[200..200 + length]);
                 let mut signed = Sha256::new_with_prefix(b"key");
-                let mut beside = Beside::new(body, true);
+                let mut beside = Beside::new(body);
                 let pieces = [prefix, body, b"-", body];
                 beside.feed(pieces.into_iter(), 3, |piece| signed.update(piece));
                 let alone = Sha256::digest([&b"key"[..], prefix, body, b"-", body].concat());
@@ -89,7 +87,7 @@ mod tests {
     fn what_is_not_wanted_or_not_there_is_not_made() {
         let body = b"body";
         let copy = body.to_vec();
-        for (mut beside, piece) in [(Beside::new(body, false), &body[..]), (Beside::new(body, true), &copy)] {
+        for (mut beside, piece) in [(Beside::nothing(), &body[..]), (Beside::new(body), &copy)] {
             let mut taken = Vec::new();
             beside.feed([piece].into_iter(), 0, |piece| taken.extend_from_slice(piece));
             assert_eq!((taken, beside.sum()), (copy.clone(), None));

@@ -125,7 +125,7 @@ impl Verifier {
     /// Why it is not genuine.
     pub fn verify(&self, request: &Request<'_>, now: Timestamp) -> Result<Proof, Mismatch> {
         let proof = Proof { assurance: self.assurance, ..Proof::of_nothing() };
-        let mut beside = Beside::new(request.body, request.wants_sha256);
+        let mut beside = if request.wants_sha256 { Beside::new(request.body) } else { Beside::nothing() };
         let proof = match &self.scheme {
             Scheme::Digest(digest) => {
                 let (key, document) = digest.verify(request, &mut beside)?;
