@@ -325,7 +325,7 @@ fn what_is_signed_verifies(case: &Case, signer: usize, body: &Bytes) {
     let secret = Secret::new(Some(id), key.into());
     let signed = case.settings.sign(&secret, Some(URL), body, "msg_1", now).expect("signed");
     let (headers, query) = (&signed.headers, signed.query.as_deref());
-    let request = Request { headers, method: &Method::POST, query, body, wants_sha256: true };
+    let request = Request { headers, method: &Method::POST, query, body };
     let is_json = || {
         str::from_utf8(body)
             .is_ok_and(|text| serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok())
@@ -344,14 +344,8 @@ fuzz_target!(|input: &[u8]| {
     let signer = usize::from(*signer) % KEYS.len();
     let now = NOW + 10 * i64::from(skew.cast_signed());
     let (headers, query, body) = request(case, signer, text);
-    let request = Request {
-        headers: &headers,
-        method: &Method::POST,
-        query: query.as_deref(),
-        body: &body,
-        wants_sha256: true,
-    };
-    let taken = case.verifier.verify(&request, Timestamp::from_second(now).expect("a time"));
+    let request = Request { headers: &headers, method: &Method::POST, query: query.as_deref(), body: &body };
+    let taken = case.verifier.verify_and_sum(&request, Timestamp::from_second(now).expect("a time"));
     if let Ok(proof) = taken {
         let provers = case.provers(&headers, query.as_deref(), &body, now);
         let key = proof.key_id().expect("all keys have ids");

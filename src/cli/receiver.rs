@@ -96,7 +96,6 @@ async fn receive(verifier: &Verifier, clock: &Clock, request: Request<Inbound>) 
         method: &parts.method,
         query: parts.uri.query(),
         body: &body,
-        wants_sha256: false,
     };
     let verified = verifier.verify(&request, clock.now()).is_ok();
     let source = parts.headers.get("hookwarden-source").and_then(|value| value.to_str().ok());

@@ -42,8 +42,6 @@ pub struct Request<'a> {
     pub method: &'a Method,
     pub query: Option<&'a str>,
     pub body: &'a Bytes,
-    /// Whether the body's own SHA-256 is wanted ([`Proof::body_sha256`]).
-    pub wants_sha256: bool,
 }
 
 /// Shows sizes only: headers and query may hold a token, the body is the vendor's.
@@ -124,8 +122,25 @@ impl Verifier {
     ///
     /// Why it is not genuine.
     pub fn verify(&self, request: &Request<'_>, now: Timestamp) -> Result<Proof, Mismatch> {
+        self.prove(request, now, Beside::nothing())
+    }
+
+    /// The same, and makes the body's own SHA-256 on the way where it can ([`Proof::body_sha256`]).
+    ///
+    /// # Errors
+    ///
+    /// Why it is not genuine.
+    pub fn verify_and_sum(&self, request: &Request<'_>, now: Timestamp) -> Result<Proof, Mismatch> {
+        self.prove(request, now, Beside::new(request.body))
+    }
+
+    fn prove(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+        mut beside: Beside<'_>,
+    ) -> Result<Proof, Mismatch> {
         let proof = Proof { assurance: self.assurance, ..Proof::of_nothing() };
-        let mut beside = if request.wants_sha256 { Beside::new(request.body) } else { Beside::nothing() };
         let proof = match &self.scheme {
             Scheme::Digest(digest) => {
                 let (key, document) = digest.verify(request, &mut beside)?;

@@ -15,9 +15,13 @@ pub fn verify(arrival: Arrival) -> Result<Verified, Rejection> {
         method: &arrival.head.method,
         query: arrival.head.uri.query(),
         body: &arrival.body,
-        wants_sha256: source.wanted() == Extent::Data,
     };
-    let proof = match source.verifier.verify(&request, arrival.received.at) {
+    let verified = match source.wanted() {
+        // `data` holds the body's own sum.
+        Extent::Data => source.verifier.verify_and_sum(&request, arrival.received.at),
+        Extent::Attributes => source.verifier.verify(&request, arrival.received.at),
+    };
+    let proof = match verified {
         Ok(proof) => {
             source.metrics.verified(proof.key_id().map_or("", |id| id));
             proof

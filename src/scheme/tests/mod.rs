@@ -52,8 +52,8 @@ fn headers<N: AsRef<str>, V: AsRef<str>>(lines: &[(N, V)]) -> HeaderMap {
 
 fn verify(verifier: &Verifier, headers: &HeaderMap, body: &[u8], now: i64) -> Result<Proof, Mismatch> {
     let body = Bytes::copy_from_slice(body);
-    let request = Request { headers, method: &Method::POST, query: None, body: &body, wants_sha256: true };
-    let proof = verifier.verify(&request, Timestamp::from_second(now).unwrap());
+    let request = Request { headers, method: &Method::POST, query: None, body: &body };
+    let proof = verifier.verify_and_sum(&request, Timestamp::from_second(now).unwrap());
     let made = proof.as_ref().ok().and_then(Proof::body_sha256);
     assert!(made.is_none_or(|sum| sum == *Sha256::digest(&body)));
     proof

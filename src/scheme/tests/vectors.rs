@@ -88,13 +88,8 @@ fn run(vector: &Vector) -> Option<Result<(), Option<Mismatch>>> {
     let Ok(verifier) = settings.compile(&secrets(&[&vector.secret]), vector.url.as_deref()) else {
         return Some(Err(None));
     };
-    let request = Request {
-        headers: &headers(&lines),
-        method: &Method::POST,
-        query: None,
-        body: &body.into(),
-        wants_sha256: false,
-    };
+    let request =
+        Request { headers: &headers(&lines), method: &Method::POST, query: None, body: &body.into() };
     let now = Timestamp::from_second(vector.now.unwrap_or(NOW)).unwrap();
     Some(verifier.verify(&request, now).map(|_| ()).map_err(Some))
 }

@@ -55,13 +55,8 @@ impl Vector {
                         http::HeaderValue::from_str(sum).expect("a header"),
                     )]);
                     let body = Bytes::copy_from_slice(&self.message);
-                    let request = Request {
-                        headers: &headers,
-                        method: &Method::POST,
-                        query: None,
-                        body: &body,
-                        wants_sha256: false,
-                    };
+                    let request =
+                        Request { headers: &headers, method: &Method::POST, query: None, body: &body };
                     said.push(verifier.verify(&request, jiff::Timestamp::UNIX_EPOCH).map(drop));
                 }
             }
